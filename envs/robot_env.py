@@ -1,0 +1,157 @@
+"""RobotEnv: one robot, one job, one world behind gymnasium's interface. No job's particulars."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import gymnasium
+import numpy as np
+from numpy.typing import NDArray
+
+from envs import randomize
+from envs.tasks import Task, TaskSpace
+from envs.world import Marker, PyBulletWorld
+from robots import actuation
+from robots.interface import LIMIT, Interface
+from robots.spec import Array, RobotSpec
+
+Observation = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Sight:
+    """What sensors may look at: encoder readings [..., n] (rad), target [3] (m, world frame), time [...] (s)."""
+
+    reading: Array
+    target: Array
+    time: Array
+
+
+class Job(Protocol):
+    """A whole MDP but for the body. `horizon` counts control steps; success is within `tolerance` [m]."""
+
+    @property
+    def spec(self) -> RobotSpec: ...
+    @property
+    def interface(self) -> Interface: ...
+    @property
+    def space(self) -> TaskSpace: ...
+    @property
+    def horizon(self) -> int: ...
+    @property
+    def tolerance(self) -> float: ...
+
+    def target(self, task: Task, rng: np.random.Generator) -> Array:
+        """Where the tool should go in this episode [3] (m, world frame)."""
+
+    def start(self, rng: np.random.Generator) -> Array:
+        """True joint angles at the start of an episode [n] (rad)."""
+
+    def sense(self, task: Task, sight: Sight, rng: np.random.Generator) -> dict[str, Array]:
+        """The sensor sample: every field that the interface's observation terms read, leading axes kept."""
+
+    def reward(self, tool: Array, target: Array, rng: np.random.Generator) -> float:
+        """The measured reward at a tool position [3] (m, world frame)."""
+
+    def guide(self, target: Array, rng: np.random.Generator) -> Array:
+        """True joint angles [..., time, n] (rad) along which a teacher's hand leads the arm to targets [..., 3]."""
+
+    def markers(self, task: Task, target: Array) -> list[Marker]:
+        """What a picture shows beside the robot."""
+
+
+class RobotEnv(gymnasium.Env[Observation, NDArray[np.float32]]):
+    """Observation: the job's interface table. Action: joint commands in [-1, 1], one per joint.
+
+    `reset(seed, options)` takes `options={"task": Task, "target": [3] in m, world frame}`, both optional; without
+    them a training task and the job's own target are drawn. `terminated` is never set (reaching the target
+    early must not cut the reward off), `truncated` is the horizon. `info` holds `distance` [m] and `is_success`.
+    """
+
+    metadata = {"render_modes": ["rgb_array"], "render_fps": 20}  # noqa: RUF012 (gymnasium's own form)
+
+    def __init__(self, job: Job, render_mode: str | None = None) -> None:
+        if render_mode not in (None, "rgb_array"):
+            raise ValueError(f"render_mode is {render_mode!r}, expected None or 'rgb_array'")
+        self.job, self.render_mode = job, render_mode
+        self.task_space, self.interface = job.space, job.interface
+        self.observation_space = gymnasium.spaces.Box(-LIMIT, LIMIT, (job.interface.observation_size,), np.float32)
+        self.action_space = gymnasium.spaces.Box(-1.0, 1.0, (job.interface.action_size,), np.float32)
+        self.metadata = {**self.metadata, "render_fps": job.spec.control_hz}
+        self.world = PyBulletWorld(job.spec)
+        self.task = job.space.nominal
+        self._drive = randomize.apply(self.task, job.spec, self.world)
+        self._target = np.zeros(3)
+        self._commands: deque[Array] = deque(maxlen=1)
+        self._reading = np.zeros(len(job.spec.joints))
+        self._steps = 0
+
+    def reset(
+        self, *, seed: int | None = None, options: Mapping[str, Any] | None = None
+    ) -> tuple[Observation, dict[str, Any]]:
+        super().reset(seed=seed)
+        job, options = self.job, options or {}
+        if unknown := set(options) - {"task", "target"}:
+            raise ValueError(f"reset options {sorted(unknown)} are unknown, expected 'task' or 'target'")
+        task = options.get("task") or job.space.sample(self.np_random)
+        job.space.check(task)
+        target = job.target(task, self.np_random)
+        if "target" in options:
+            target = np.asarray(options["target"], dtype=np.float64)
+            if target.shape != (3,) or not np.isfinite(target).all():
+                raise ValueError(f"target is {options['target']!r}, expected 3 finite numbers [m]")
+        self.task, self._target, self._steps = task, target, 0
+        self._drive = randomize.apply(task, job.spec, self.world)
+        angles = job.start(self.np_random)
+        self.world.place(angles)
+        self._reading = angles + self._drive.zero
+        self._commands = deque([self._reading], maxlen=self._drive.delay // job.spec.substeps + 2)
+        return self._observe(), self._info()
+
+    def step(self, action: NDArray[Any]) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
+        spec, world, drive = self.job.spec, self.world, self._drive
+        self._commands.appendleft(self.interface.command(action, self._commands[0], self._reading))
+        held, next_, wait = actuation.delayed(self._commands, drive.delay, spec.substeps)
+        if wait:
+            world.drive(*actuation.position_target(spec, held, drive.zero, drive.strength))
+            world.advance(wait)
+        world.drive(*actuation.position_target(spec, next_, drive.zero, drive.strength))
+        world.advance(spec.substeps - wait)
+        self._reading = world.joints()[0] + drive.zero
+        self._steps += 1
+        info = self._info()
+        reward = self.job.reward(world.tool(), self._target, self.np_random)
+        return self._observe(), reward, False, self._steps >= self.job.horizon, info
+
+    def guided(self, path: Array) -> dict[str, Array]:
+        """Sensor samples, fields [time, size], while a hand leads the arm along `path` [time, n] (true rad).
+
+        The hand is stronger than the motors: the arm is where it is put. Uses the task and target of the last
+        reset, and nothing but sensors comes back.
+        """
+        readings = np.empty_like(path)
+        for index, angles in enumerate(path):
+            self.world.place(angles)
+            readings[index] = self.world.joints()[0] + self._drive.zero
+        time = np.arange(len(path)) / self.job.spec.control_hz
+        return self.job.sense(self.task, Sight(readings, self._target, time), self.np_random)
+
+    def render(self) -> NDArray[np.uint8] | None:
+        if self.render_mode is None:
+            return None
+        return self.world.render(self.job.markers(self.task, self._target))
+
+    def close(self) -> None:
+        self.world.close()
+
+    def _observe(self) -> Observation:
+        time = np.array(self._steps / self.job.spec.control_hz)
+        sample = self.job.sense(self.task, Sight(self._reading, self._target, time), self.np_random)
+        return self.interface.observe(sample)
+
+    def _info(self) -> dict[str, Any]:
+        distance = float(np.linalg.norm(self.world.tool() - self._target))
+        return {"distance": distance, "is_success": distance <= self.job.tolerance}

@@ -1,0 +1,61 @@
+"""Forward and inverse kinematics of a serial chain: pure numpy, any number of poses at once."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from robots.spec import Array, RobotSpec, Vector3
+
+
+def rotation(rpy: Vector3) -> Array:
+    """Rotation matrix [3, 3] of fixed-axis roll, pitch, yaw [rad], URDF's convention."""
+    (cr, cp, cy), (sr, sp, sy) = np.cos(rpy), np.sin(rpy)
+    return np.array(
+        [
+            [cy * cp, cy * sp * sr - sy * cr, cy * sp * cr + sy * sr],
+            [sy * cp, sy * sp * sr + cy * cr, sy * sp * cr - cy * sr],
+            [-sp, cp * sr, cp * cr],
+        ]
+    )
+
+
+def forward(spec: RobotSpec, angles: Array) -> tuple[Array, Array]:
+    """Tool position [..., 3] (base frame, m) and its Jacobian [..., 3, n] at joint angles [..., n] (rad)."""
+    angles = np.asarray(angles, dtype=np.float64)
+    turn = np.broadcast_to(np.eye(3), (*angles.shape[:-1], 3, 3))
+    place = np.zeros((*angles.shape[:-1], 3))
+    axes, places = [], []
+    for index, joint in enumerate(spec.joints):
+        place = place + turn @ np.array(joint.origin)
+        turn = turn @ rotation(joint.rpy)
+        axes.append(turn[..., 2])
+        places.append(place)
+        cosine, sine = np.cos(angles[..., index, None]), np.sin(angles[..., index, None])
+        x, y = turn[..., 0], turn[..., 1]
+        turn = np.stack([cosine * x + sine * y, cosine * y - sine * x, turn[..., 2]], axis=-1)
+    place = place + turn @ np.array(spec.tool)
+    columns = [np.cross(axis, place - start) for axis, start in zip(axes, places, strict=True)]
+    return place, np.stack(columns, axis=-1)
+
+
+def solve(
+    spec: RobotSpec, target: Array, start: Array | None = None, iterations: int = 25, damping: float = 1e-4
+) -> Array:
+    """Joint angles [..., n] that bring the tool to `target` [..., 3] (base frame, m).
+
+    Damped least squares (Wampler 1986; Nakamura and Hanafusa 1986) with steps and joints held to their limits.
+    The free directions are drawn to the nominal pose, so that a target has one answer whatever the redundancy.
+    A target out of reach ends at the nearest pose found: compare `forward` of the answer with the target.
+    """
+    target = np.asarray(target, dtype=np.float64)
+    nominal = spec.nominal if start is None else np.asarray(start, dtype=np.float64)
+    angles = np.broadcast_to(nominal, (*target.shape[:-1], len(spec.joints)))
+    for _ in range(iterations):
+        place, jacobian = forward(spec, angles)
+        transpose = np.swapaxes(jacobian, -1, -2)
+        inverse = transpose @ np.linalg.inv(jacobian @ transpose + damping * np.eye(3))
+        posture = 0.3 * (spec.nominal - angles)
+        error = target - place - (jacobian @ posture[..., None])[..., 0]
+        step = posture + (inverse @ error[..., None])[..., 0]
+        angles = np.clip(angles + np.clip(step, -0.4, 0.4), spec.lower, spec.upper)
+    return angles
