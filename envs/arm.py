@@ -43,8 +43,8 @@ def seen(target: Array, yaw: float, shift: Array) -> Array:
     """Where a camera over the workspace's centre reports `target` [3] if its mounting is turned and shifted (m)."""
     c, s = np.cos(yaw), np.sin(yaw)
     x, y, z = target - CENTER
-    mounting: Array = CENTER + shift
-    return mounting + (c * x + s * y, c * y - s * x, z)
+    place: Array = CENTER + shift + (c * x + s * y, c * y - s * x, z)
+    return place
 
 
 @dataclass(frozen=True)
@@ -63,6 +63,7 @@ class Reach:
     spec: RobotSpec
     horizon: int = 40
     tolerance: float = 0.03
+    guided: bool = True
 
     @cached_property
     def interface(self) -> Interface:
@@ -126,6 +127,7 @@ class Seek:
     spec: RobotSpec
     horizon: int = 20
     tolerance: float = 0.03
+    guided: bool = False
 
     @cached_property
     def interface(self) -> Interface:

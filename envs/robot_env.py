@@ -31,7 +31,11 @@ class Sight:
 
 
 class Job(Protocol):
-    """A whole MDP but for the body. `horizon` counts control steps; success is within `tolerance` [m]."""
+    """A whole MDP but for the body.
+
+    `horizon` counts control steps; success is within `tolerance` [m]; `guided` says whether someone could show
+    the way, so that `guide` works.
+    """
 
     @property
     def spec(self) -> RobotSpec: ...
@@ -43,6 +47,8 @@ class Job(Protocol):
     def horizon(self) -> int: ...
     @property
     def tolerance(self) -> float: ...
+    @property
+    def guided(self) -> bool: ...
 
     def target(self, task: Task, rng: np.random.Generator) -> Array:
         """Where the tool should go in this episode [3] (m, world frame)."""
@@ -69,6 +75,7 @@ class RobotEnv(gymnasium.Env[Observation, NDArray[np.float32]]):
     `reset(seed, options)` takes `options={"task": Task, "target": [3] in m, world frame}`, both optional; without
     them a training task and the job's own target are drawn. `terminated` is never set (reaching the target
     early must not cut the reward off), `truncated` is the horizon. `info` holds `distance` [m] and `is_success`.
+    `task`, `target` [3] (m, world frame) and `sample` (the last sensor sample) tell where the episode stands.
     """
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": 20}  # noqa: RUF012 (gymnasium's own form)
@@ -84,9 +91,9 @@ class RobotEnv(gymnasium.Env[Observation, NDArray[np.float32]]):
         self.world = PyBulletWorld(job.spec)
         self.task = job.space.nominal
         self._drive = randomize.apply(self.task, job.spec, self.world)
-        self._target = np.zeros(3)
-        self._commands: deque[Array] = deque(maxlen=1)
-        self._reading = np.zeros(len(job.spec.joints))
+        self.target = np.zeros(3)
+        self.sample: dict[str, Array] = {}
+        self._commands: deque[Array] = deque()
         self._steps = 0
 
     def reset(
@@ -96,35 +103,47 @@ class RobotEnv(gymnasium.Env[Observation, NDArray[np.float32]]):
         job, options = self.job, options or {}
         if unknown := set(options) - {"task", "target"}:
             raise ValueError(f"reset options {sorted(unknown)} are unknown, expected 'task' or 'target'")
-        task = options.get("task") or job.space.sample(self.np_random)
+        task = options.get("task")
+        if task is None:
+            task = job.space.sample(self.np_random)
+        elif not isinstance(task, Task):
+            raise ValueError(f"task is {task!r}, expected a Task; Task.from_dict makes one of plain values")
         job.space.check(task)
         target = job.target(task, self.np_random)
         if "target" in options:
             target = np.asarray(options["target"], dtype=np.float64)
             if target.shape != (3,) or not np.isfinite(target).all():
                 raise ValueError(f"target is {options['target']!r}, expected 3 finite numbers [m]")
-        self.task, self._target, self._steps = task, target, 0
+        self.task, self.target, self._steps = task, target, 0
         self._drive = randomize.apply(task, job.spec, self.world)
-        angles = job.start(self.np_random)
-        self.world.place(angles)
-        self._reading = angles + self._drive.zero
-        self._commands = deque([self._reading], maxlen=self._drive.delay // job.spec.substeps + 2)
-        return self._observe(), self._info()
+        self.world.place(job.start(self.np_random))
+        self._sense()
+        start = self.sample["joint_position"]
+        self._commands = deque([start], maxlen=self._drive.delay // job.spec.substeps + 2)
+        return self.interface.observe(self.sample), self._info()
 
     def step(self, action: NDArray[Any]) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
+        if not self._commands:
+            raise gymnasium.error.ResetNeeded("step before the first reset: call reset() first")
+        reward = self.move(self.interface.command(action, self._commands[0], self.sample["joint_position"]))
+        return self.interface.observe(self.sample), reward, False, self._steps >= self.job.horizon, self._info()
+
+    def move(self, command: Array) -> float:
+        """Let the drives follow joint positions `command` [n] (rad, encoder frame) for a control step.
+
+        Returns the measured reward; `sample` then holds what the sensors say.
+        """
         spec, world, drive = self.job.spec, self.world, self._drive
-        self._commands.appendleft(self.interface.command(action, self._commands[0], self._reading))
+        self._commands.appendleft(command)
         held, next_, wait = actuation.delayed(self._commands, drive.delay, spec.substeps)
         if wait:
             world.drive(*actuation.position_target(spec, held, drive.zero, drive.strength))
             world.advance(wait)
         world.drive(*actuation.position_target(spec, next_, drive.zero, drive.strength))
         world.advance(spec.substeps - wait)
-        self._reading = world.joints()[0] + drive.zero
         self._steps += 1
-        info = self._info()
-        reward = self.job.reward(world.tool(), self._target, self.np_random)
-        return self._observe(), reward, False, self._steps >= self.job.horizon, info
+        self._sense()
+        return self.job.reward(world.tool(), self.target, self.np_random)
 
     def guided(self, path: Array) -> dict[str, Array]:
         """Sensor samples, fields [time, size], while a hand leads the arm along `path` [time, n] (true rad).
@@ -132,26 +151,34 @@ class RobotEnv(gymnasium.Env[Observation, NDArray[np.float32]]):
         The hand is stronger than the motors: the arm is where it is put. Uses the task and target of the last
         reset, and nothing but sensors comes back.
         """
-        readings = np.empty_like(path)
-        for index, angles in enumerate(path):
-            self.world.place(angles)
-            readings[index] = self.world.joints()[0] + self._drive.zero
+        readings = self.world.lead(path) + self._drive.zero
         time = np.arange(len(path)) / self.job.spec.control_hz
-        return self.job.sense(self.task, Sight(readings, self._target, time), self.np_random)
+        return self.job.sense(self.task, Sight(readings, self.target, time), self.np_random)
 
     def render(self) -> NDArray[np.uint8] | None:
         if self.render_mode is None:
             return None
-        return self.world.render(self.job.markers(self.task, self._target))
+        return self.world.render(self.job.markers(self.task, self.target))
 
     def close(self) -> None:
         self.world.close()
 
-    def _observe(self) -> Observation:
+    def _sense(self) -> None:
+        """Read the sensors into `sample`: fields [size], in their units."""
+        reading = self.world.joints()[0] + self._drive.zero
         time = np.array(self._steps / self.job.spec.control_hz)
-        sample = self.job.sense(self.task, Sight(self._reading, self._target, time), self.np_random)
-        return self.interface.observe(sample)
+        self.sample = self.job.sense(self.task, Sight(reading, self.target, time), self.np_random)
 
     def _info(self) -> dict[str, Any]:
-        distance = float(np.linalg.norm(self.world.tool() - self._target))
+        distance = float(np.linalg.norm(self.world.tool() - self.target))
         return {"distance": distance, "is_success": distance <= self.job.tolerance}
+
+
+def make(env_id: str, render_mode: str | None = None) -> RobotEnv:
+    """The environment itself, without wrappers. Raises ValueError naming the known ids if it is not one of ours."""
+    known = sorted(name for name in gymnasium.registry if name.startswith("metarl/"))
+    if env_id not in known:
+        raise ValueError(f"environment {env_id!r} is unknown, expected one of {known}")
+    env = gymnasium.make(env_id, render_mode=render_mode).unwrapped
+    assert isinstance(env, RobotEnv)
+    return env

@@ -62,9 +62,15 @@ class Task:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Task:
         """Reverses `to_dict`. Raises ValueError for anything but lists of numbers under names."""
+
+        def numbers(entry: Any) -> tuple[float, ...]:
+            if not isinstance(entry, (list, tuple)) or any(isinstance(value, (str, bool)) for value in entry):
+                raise TypeError
+            return tuple(float(value) for value in entry)
+
         try:
-            return cls({name: tuple(float(value) for value in entry) for name, entry in values.items()})
-        except (AttributeError, TypeError, ValueError) as error:
+            return cls({name: numbers(entry) for name, entry in values.items()})
+        except (AttributeError, TypeError, ValueError, OverflowError) as error:
             raise ValueError(f"task is {values!r}, expected a list of numbers under each parameter's name") from error
 
 
@@ -86,10 +92,13 @@ class TaskSpace:
     def sample(self, rng: np.random.Generator, split: Split = "train") -> Task:
         """A task, uniform in the split's ranges. The same generator state gives other draws in another split.
 
-        Extrapolation tasks have at least one value outside the training ranges.
+        Extrapolation tasks have at least one value outside the training ranges. Raises ValueError for an unknown
+        split, or if no parameter's bounds leave room to extrapolate.
         """
         if split not in SPLITS:
             raise ValueError(f"split is {split!r}, expected one of {SPLITS}")
+        if split == "extrapolation" and all(p.range(split) == (p.low, p.high) for p in self.parameters):
+            raise ValueError("there is nothing to extrapolate to: every parameter's range already fills its bounds")
         rng = np.random.default_rng([int(rng.integers(2**63)), SPLITS.index(split)])
         while True:
             values = {p.name: rng.uniform(*p.range(split), size=p.size) for p in self.parameters}

@@ -24,6 +24,9 @@ class World(Protocol):
     def place(self, angles: Array) -> None:
         """Put the robot at rest at `angles` [n] with no memory of what was before."""
 
+    def lead(self, path: Array) -> Array:
+        """Place the robot at each pose of `path` [time, n] in turn; the true joint positions found there."""
+
     def joints(self) -> tuple[Array, Array]:
         """True joint positions and velocities [n]."""
 
@@ -68,11 +71,13 @@ class PyBulletWorld:
             ("link", [spec.tool_link], links),
         ):
             if missing := [name for name in wanted if name not in found]:
+                self.close()
                 raise ValueError(f"{spec.urdf} has no {kind} {missing}; its {kind}s are {sorted(found)}")
         self._joints = [joints[name] for name in spec.joint_names]
         self._held = [joints[name] for name in spec.held]
         self._movable = [info[0] for info in infos if info[2] != pybullet.JOINT_FIXED]
-        self._pose = [spec.held.get(infos[j][1].decode(), 0.0) for j in self._movable]
+        self._pose = [[spec.held.get(infos[j][1].decode(), 0.0)] for j in self._movable]
+        self._still = [[0.0]] * len(self._movable)
         self._columns = [self._movable.index(j) for j in self._joints]
         self._tool = links[spec.tool_link]
         # A payload sits on the heaviest link beyond the last joint: the hand.
@@ -81,9 +86,8 @@ class PyBulletWorld:
         mount = pybullet.getDynamicsInfo(body, self._mount, client)
         self._mount_mass, self._mount_inertia = mount[0], mount[2]
         # Bullet's motor closes this share of the error in each physics step.
-        self._gains = [1 / (spec.physics_hz * spec.servo_time)] * len(self._joints)
-        for index, joint in zip(self._joints, spec.joints, strict=True):
-            pybullet.changeDynamics(body, index, maxJointVelocity=joint.velocity, physicsClientId=client)
+        self._gain = 1 / (spec.physics_hz * spec.servo_time)
+        self._velocities = [joint.velocity for joint in spec.joints]
         if self._held:
             pybullet.setJointMotorControlArray(
                 body, self._held, pybullet.POSITION_CONTROL, list(spec.held.values()), physicsClientId=client
@@ -105,14 +109,19 @@ class PyBulletWorld:
             pybullet.changeDynamics(self._body, joint, jointDamping=damping, physicsClientId=self._client)
 
     def place(self, angles: Array) -> None:
-        values = self._whole(angles)
+        positions = list(self._pose)
+        for column, angle in zip(self._columns, angles.tolist(), strict=True):
+            positions[column] = [angle]
         pybullet.resetJointStatesMultiDof(
-            self._body,
-            self._movable,
-            [[value] for value in values],
-            [[0.0]] * len(values),
-            physicsClientId=self._client,
+            self._body, self._movable, positions, self._still, physicsClientId=self._client
         )
+
+    def lead(self, path: Array) -> Array:
+        found = np.empty_like(path)
+        for index, angles in enumerate(path):
+            self.place(angles)
+            found[index], _ = self.joints()
+        return found
 
     def joints(self) -> tuple[Array, Array]:
         states = pybullet.getJointStates(self._body, self._joints, self._client)
@@ -123,15 +132,20 @@ class PyBulletWorld:
         return np.array(link[4])
 
     def drive(self, target: Array, effort: Array) -> None:
-        pybullet.setJointMotorControlArray(
-            self._body,
-            self._joints,
-            pybullet.POSITION_CONTROL,
-            targetPositions=target.tolist(),
-            forces=effort.tolist(),
-            positionGains=self._gains,
-            physicsClientId=self._client,
-        )
+        # One call per joint: only these take a velocity limit, and changeDynamics sets one limit for the whole body.
+        for joint, position, force, velocity in zip(
+            self._joints, target.tolist(), effort.tolist(), self._velocities, strict=True
+        ):
+            pybullet.setJointMotorControl2(
+                self._body,
+                joint,
+                pybullet.POSITION_CONTROL,
+                targetPosition=position,
+                force=force,
+                positionGain=self._gain,
+                maxVelocity=velocity,
+                physicsClientId=self._client,
+            )
 
     def advance(self, steps: int) -> None:
         for _ in range(steps):
@@ -157,10 +171,3 @@ class PyBulletWorld:
         if self._client >= 0:
             pybullet.disconnect(self._client)
             self._client = -1
-
-    def _whole(self, angles: Array) -> list[float]:
-        """All movable joints' positions, the held ones included, in the engine's order."""
-        values = list(self._pose)
-        for column, angle in zip(self._columns, angles.tolist(), strict=True):
-            values[column] = angle
-        return values

@@ -18,6 +18,10 @@ from robots.spec import Array
 LIMIT = 10.0  # of an observation's elements, in their own scale; what lies beyond is clipped
 
 
+def positive(values: tuple[float, ...]) -> bool:
+    return all(0 < value < np.inf for value in values)
+
+
 @dataclass(frozen=True)
 class ObservationTerm:
     """One block of the observation vector: `(sample[name] - offset) / scale`, clipped to ±LIMIT.
@@ -38,6 +42,11 @@ class ObservationTerm:
                 f"observation term {self.name!r}: offset has {len(self.offset)} values and scale {len(self.scale)}; "
                 "give one of each per element"
             )
+        if not (np.isfinite(self.offset).all() and positive(self.scale)):
+            raise ValueError(
+                f"observation term {self.name!r}: offset {self.offset} and scale {self.scale} must be finite, "
+                "scale positive"
+            )
 
 
 @dataclass(frozen=True)
@@ -54,6 +63,17 @@ class ActionTerm:
     lower: tuple[float, ...]
     upper: tuple[float, ...]
     lead: float
+
+    def __post_init__(self) -> None:
+        if not positive((*self.scale, self.lead)):
+            raise ValueError(
+                f"action term {self.name!r}: scale {self.scale} and lead {self.lead} must be positive and finite"
+            )
+        limits = (*self.lower, *self.upper)
+        if not np.isfinite(limits).all() or any(low > high for low, high in zip(self.lower, self.upper, strict=False)):
+            raise ValueError(
+                f"action term {self.name!r}: lower {self.lower} and upper {self.upper} must be finite and in order"
+            )
 
 
 @dataclass(frozen=True)
@@ -125,6 +145,17 @@ class Interface:
             raise ValueError(f"sensor fields {bad} hold NaN or infinity, expected finite values; check the sensor")
         return np.minimum(np.maximum(vector, -LIMIT), LIMIT).astype(np.float32)
 
+    def field(self, name: str, observation: NDArray[Any]) -> Array:
+        """The field of one term [..., size], in its unit, read back from an observation [..., observation_size]."""
+        start = 0
+        for term in self.observation:
+            end = start + len(term.scale)
+            if term.name == name:
+                value: Array = observation[..., start:end] * self._scale[start:end] + self._offset[start:end]
+                return value
+            start = end
+        raise ValueError(f"no observation term {name!r}; found {[term.name for term in self.observation]}")
+
     def command(self, action: NDArray[Any], previous: Array, reading: Array) -> Array:
         """Commanded joint positions [n] (rad) after `action` [n], clipped to [-1, 1].
 
@@ -158,12 +189,14 @@ class Interface:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Interface:
-        """Raises TypeError for unknown or missing keys, ValueError for sizes that do not fit."""
+        """Raises TypeError for unknown or missing keys, ValueError for sizes and values that do not fit."""
 
         def tuples(entry: Mapping[str, Any]) -> dict[str, Any]:
             return {key: tuple(value) if isinstance(value, list) else value for key, value in entry.items()}
 
         fields = tuples(values)
-        fields["observation"] = tuple(ObservationTerm(**tuples(term)) for term in values["observation"])
-        fields["action"] = ActionTerm(**tuples(values["action"]))
+        if "observation" in fields:
+            fields["observation"] = tuple(ObservationTerm(**tuples(term)) for term in fields["observation"])
+        if "action" in fields:
+            fields["action"] = ActionTerm(**tuples(fields["action"]))
         return cls(**fields)

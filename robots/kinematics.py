@@ -2,40 +2,46 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 
 from robots.spec import Array, RobotSpec, Vector3
 
 
+@lru_cache(maxsize=256)
 def rotation(rpy: Vector3) -> Array:
     """Rotation matrix [3, 3] of fixed-axis roll, pitch, yaw [rad], URDF's convention."""
     (cr, cp, cy), (sr, sp, sy) = np.cos(rpy), np.sin(rpy)
-    return np.array(
+    matrix = np.array(
         [
             [cy * cp, cy * sp * sr - sy * cr, cy * sp * cr + sy * sr],
             [sy * cp, sy * sp * sr + cy * cr, sy * sp * cr - cy * sr],
             [-sp, cp * sr, cp * cr],
         ]
     )
+    matrix.flags.writeable = False  # shared by all callers
+    return matrix
 
 
 def forward(spec: RobotSpec, angles: Array) -> tuple[Array, Array]:
     """Tool position [..., 3] (base frame, m) and its Jacobian [..., 3, n] at joint angles [..., n] (rad)."""
     angles = np.asarray(angles, dtype=np.float64)
-    turn = np.broadcast_to(np.eye(3), (*angles.shape[:-1], 3, 3))
-    place = np.zeros((*angles.shape[:-1], 3))
-    axes, places = [], []
+    cosine, sine = np.cos(angles)[..., None], np.sin(angles)[..., None]
+    turn, place = np.eye(3), np.zeros(3)
+    axes = np.empty((*angles.shape, 3))
+    places = np.empty_like(axes)
     for index, joint in enumerate(spec.joints):
-        place = place + turn @ np.array(joint.origin)
+        place = place + turn @ joint.origin
         turn = turn @ rotation(joint.rpy)
-        axes.append(turn[..., 2])
-        places.append(place)
-        cosine, sine = np.cos(angles[..., index, None]), np.sin(angles[..., index, None])
-        x, y = turn[..., 0], turn[..., 1]
-        turn = np.stack([cosine * x + sine * y, cosine * y - sine * x, turn[..., 2]], axis=-1)
-    place = place + turn @ np.array(spec.tool)
-    columns = [np.cross(axis, place - start) for axis, start in zip(axes, places, strict=True)]
-    return place, np.stack(columns, axis=-1)
+        axes[..., index, :], places[..., index, :] = turn[..., 2], place
+        x, y, c, s = turn[..., 0], turn[..., 1], cosine[..., index, :], sine[..., index, :]
+        turn = np.stack([c * x + s * y, c * y - s * x, np.broadcast_to(turn[..., 2], (c * x).shape)], axis=-1)
+    place = place + turn @ spec.tool
+    (ax, ay, az), (lx, ly, lz) = np.moveaxis(axes, -1, 0), np.moveaxis(place[..., None, :] - places, -1, 0)
+    # np.cross, written out: it spends most of its time on its arguments.
+    jacobian = np.stack([ay * lz - az * ly, az * lx - ax * lz, ax * ly - ay * lx], axis=-2)
+    return place, jacobian
 
 
 def solve(

@@ -1,0 +1,158 @@
+"""Writes a bundle: one file with everything a device needs. The reader is `export.device.bundle`."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import platform
+import tempfile
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from export.device import archive, golden
+from export.device.adapter import Adapter
+from export.device.bundle import load
+from export.device.manifest import Collect, Manifest, StepSizes
+from export.device.policy import Policy
+from robots.interface import Interface
+
+PACKAGES = ("sim2adapt", "numpy", "onnxruntime", "torch", "onnx", "onnxscript", "pybullet", "gymnasium")
+
+
+@dataclass(frozen=True)
+class Adaptation:
+    """What a policy that adapts brings along.
+
+    graph: the adapt graph. step_sizes float32[K, parameters], as they stand in it. batch: golden, an array for
+    each of the graph's fields. objective: its name. collect: how the device gets a batch.
+    """
+
+    graph: bytes
+    objective: str
+    step_sizes: NDArray[np.float32]
+    collect: Collect
+    batch: Mapping[str, NDArray[np.float32]]
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What goes into a bundle.
+
+    act: the act graph. theta float32[parameters]: the initial parameters. observations float32[vectors,
+    observation]: golden, a dozen typical ones. horizon: control steps of one attempt. learner: its name.
+    provenance (how it was trained) and evaluation (what it reached): any JSON. versions: of what made it; None
+    looks up what is installed.
+    """
+
+    interface: Interface
+    horizon: int
+    learner: str
+    act: bytes
+    theta: NDArray[np.float32]
+    observations: NDArray[np.float32]
+    adaptation: Adaptation | None = None
+    provenance: Mapping[str, Any] | None = None
+    evaluation: Mapping[str, Any] | None = None
+    versions: Mapping[str, str] | None = None
+
+
+def write(path: str | Path, contents: Contents) -> Manifest:
+    """Write the bundle to `path`, whole or not at all, and return its manifest. Equal contents give equal bytes.
+
+    The new file is loaded as a device would before it replaces what is at `path`. Raises ValueError if that
+    fails, and for contents that do not fit together; `path` is then as it was.
+    """
+    path = Path(path)
+    manifest, files = _files(contents)
+    try:
+        text = manifest.to_json()
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"provenance or evaluation is not plain, finite JSON: {error}; leave it out") from error
+    digest = hashlib.sha256(text).hexdigest().encode()
+    if not path.parent.is_dir():
+        raise ValueError(f"no folder {path.parent} to write {path.name} into; create it or choose another path")
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as stream:
+            with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as target:
+                for name, data in {archive.MANIFEST: text, archive.DIGEST: digest, **files}.items():
+                    target.writestr(_info(name), data)
+            stream.flush()
+            os.fsync(stream.fileno())
+        load(temporary)
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise
+    return manifest
+
+
+def _files(contents: Contents) -> tuple[Manifest, dict[str, bytes]]:
+    """The manifest, and what is beside it in the zip, under its name."""
+    theta = np.ascontiguousarray(contents.theta, np.float32)
+    policy = Policy(contents.act)
+    files = {"act.onnx": contents.act, "theta.npy": _npy(theta)}
+    vectors = {"observation": contents.observations, **golden.act(policy, theta, contents.observations)}
+    files |= {f"golden/act.{name}.npy": _npy(value) for name, value in vectors.items()}
+    adaptation, adapter = contents.adaptation, None
+    if adaptation is not None:
+        adapter = Adapter(adaptation.graph)
+        steps = len(adaptation.step_sizes)
+        vectors = {**adaptation.batch, **golden.adapt(adapter, theta, adaptation.batch, steps)}
+        files["adapt.onnx"] = adaptation.graph
+        files |= {f"golden/adapt.{name}.npy": _npy(value) for name, value in vectors.items()}
+    versions = _versions() if contents.versions is None else contents.versions
+    manifest = Manifest(
+        interface=contents.interface,
+        horizon=contents.horizon,
+        learner=contents.learner,
+        objective=adaptation.objective if adaptation else None,
+        parameters=policy.parameters,
+        collect=adaptation.collect if adaptation else None,
+        batch=adapter.fields if adapter else (),
+        step_sizes=_summary(adaptation.step_sizes) if adaptation else None,
+        versions=dict(versions),
+        provenance=dict(contents.provenance or {}),
+        evaluation=None if contents.evaluation is None else dict(contents.evaluation),
+        entries={name: archive.entry(data) for name, data in files.items()},
+    )
+    return manifest, files
+
+
+def _summary(step_sizes: NDArray[np.float32]) -> StepSizes:
+    parts = (part.astype(np.float64).tolist() for part in (step_sizes.min(1), step_sizes.mean(1), step_sizes.max(1)))
+    minimum, mean, maximum = (tuple(part) for part in parts)
+    return StepSizes(count=len(step_sizes), beyond="last", minimum=minimum, mean=mean, maximum=maximum)
+
+
+def _versions() -> dict[str, str]:
+    found = {"python": platform.python_version()}
+    for name in PACKAGES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def _npy(value: NDArray[np.float32]) -> bytes:
+    stream = io.BytesIO()
+    np.lib.format.write_array(stream, np.ascontiguousarray(value, "<f4"), version=(1, 0), allow_pickle=False)
+    return stream.getvalue()
+
+
+def _info(name: str) -> zipfile.ZipInfo:
+    """Without the time of day, the same contents make the same bytes."""
+    info = zipfile.ZipInfo(name, date_time=(1980, 1, 1, 0, 0, 0))
+    info.compress_type = zipfile.ZIP_DEFLATED
+    info.external_attr = 0o644 << 16
+    return info

@@ -1,0 +1,103 @@
+"""From a bundle's file to a policy and an adapter that answer as they did where they were exported."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from export.device import archive, golden
+from export.device.adapter import Adapter
+from export.device.manifest import ACT_GOLDEN, ADAPT_GOLDEN, Manifest
+from export.device.policy import Policy, Vector
+from export.device.strict import BundleError
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """What a bundle holds, checked. theta float32[parameters]: the initial parameters, read-only."""
+
+    manifest: Manifest
+    theta: Vector
+    policy: Policy
+    adapter: Adapter | None
+
+
+def inspect(path: str | Path) -> Manifest:
+    """The manifest of the bundle at `path`, whose files are whole. Raises BundleError."""
+    return archive.read(path)[0]
+
+
+def load(path: str | Path) -> Bundle:
+    """The bundle at `path`, its golden vectors replayed on this machine.
+
+    Raises BundleError naming what was found, what was expected and what to do, whatever is wrong with the file.
+    """
+    manifest, files = archive.read(path)
+    arrays = {name: archive.array(data, name) for name, data in files.items() if name.endswith(".npy")}
+    theta = arrays.pop("theta.npy")
+    theta.flags.writeable = False
+    policy, adapter = _graphs(manifest, files)
+    _expect("theta.npy", list(theta.shape), [manifest.parameters])
+    _replay_act(policy, theta, _golden("act", ACT_GOLDEN, arrays))
+    if adapter is not None:
+        fields = tuple(field.name for field in manifest.batch)
+        assert manifest.step_sizes is not None
+        _replay_adapt(adapter, theta, _golden("adapt", (*fields, *ADAPT_GOLDEN), arrays), manifest.step_sizes.count)
+    return Bundle(manifest, theta, policy, adapter)
+
+
+def _graphs(manifest: Manifest, files: dict[str, bytes]) -> tuple[Policy, Adapter | None]:
+    name = "act.onnx"
+    try:
+        policy = Policy(files[name])
+        name = "adapt.onnx"
+        adapter = Adapter(files[name]) if manifest.batch else None
+    except ValueError as error:
+        raise BundleError(f"{name}: {error}") from error
+    interface = manifest.interface
+    sizes = [policy.parameters, policy.observation_size, policy.action_size]
+    _expect("act.onnx", sizes, [manifest.parameters, interface.observation_size, interface.action_size])
+    if adapter is not None:
+        _expect("adapt.onnx", [adapter.parameters, adapter.fields], [manifest.parameters, manifest.batch])
+    return policy, adapter
+
+
+def _replay_act(policy: Policy, theta: Vector, vectors: dict[str, NDArray[np.float32]]) -> None:
+    observations = vectors.pop("observation")
+    if observations.ndim != 2 or not len(observations):
+        raise BundleError(f"golden/act.observation.npy has shape {list(observations.shape)}, expected some vectors")
+    try:
+        golden.check_act(golden.act(policy, theta, observations), vectors)
+    except ValueError as error:
+        raise _differs("act", error) from error
+
+
+def _replay_adapt(adapter: Adapter, theta: Vector, vectors: dict[str, NDArray[np.float32]], steps: int) -> None:
+    batch = {field.name: vectors.pop(field.name) for field in adapter.fields}
+    try:
+        golden.check_adapt(golden.adapt(adapter, theta, batch, steps), vectors, theta)
+    except ValueError as error:
+        raise _differs("adapt", error) from error
+
+
+def _differs(graph: str, error: ValueError) -> BundleError:
+    return BundleError(
+        f"{graph}.onnx does not answer its golden vectors on this machine: {error}; export the bundle again, and "
+        "compare the manifest's versions with those installed here"
+    )
+
+
+def _golden(
+    graph: str, names: tuple[str, ...], arrays: dict[str, NDArray[np.float32]]
+) -> dict[str, NDArray[np.float32]]:
+    return {name: arrays[f"golden/{graph}.{name}.npy"] for name in names}
+
+
+def _expect(name: str, found: object, expected: object) -> None:
+    if found != expected:
+        raise BundleError(
+            f"{name} has the sizes {found}, expected {expected} from the manifest; export the bundle again"
+        )

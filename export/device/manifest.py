@@ -1,0 +1,246 @@
+"""What a bundle says of itself: the manifest as a value, and as strict JSON. No files, no graphs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from export.device.adapter import Field
+from export.device.strict import BundleError, numbers, parse, positive, record
+from robots.interface import Interface
+
+SCHEMA = 1
+KINDS = ("guided", "attempts")
+ACT_GOLDEN = ("observation", "mean", "log_std")
+ADAPT_GOLDEN = ("theta_next", "loss", "gradient_norm")
+
+
+@dataclass(frozen=True)
+class Collect:
+    """How a batch comes about: so many episodes of so many control steps each.
+
+    kind "guided": motions by hand, collected once and used for every step. "attempts": the policy explores, anew
+    before every step.
+    """
+
+    kind: str
+    episodes: int
+    steps: int
+
+
+@dataclass(frozen=True)
+class StepSizes:
+    """The learned step sizes [count, parameters], per step their least, mean and greatest."""
+
+    count: int
+    beyond: str  # which step size serves after `count` steps: "last"
+    minimum: tuple[float, ...]
+    mean: tuple[float, ...]
+    maximum: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One file within the bundle: its size [bytes] and sha256 (hexadecimal)."""
+
+    size: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """Everything about a bundle but its numbers.
+
+    horizon: control steps of one attempt. parameters: length of theta. objective, collect, step_sizes: None, and
+    batch empty, for a policy that does not adapt. provenance, evaluation: as the exporter was given them.
+    """
+
+    interface: Interface
+    horizon: int
+    learner: str
+    objective: str | None
+    parameters: int
+    collect: Collect | None
+    batch: tuple[Field, ...]
+    step_sizes: StepSizes | None
+    versions: dict[str, str]
+    provenance: dict[str, Any]
+    evaluation: dict[str, Any] | None
+    entries: dict[str, Entry]
+
+    def golden(self) -> dict[str, list[str]]:
+        """Names of the golden vectors' files, for each graph."""
+        files = {"act": [f"golden/act.{name}.npy" for name in ACT_GOLDEN]}
+        if self.batch:
+            files["adapt"] = [f"golden/adapt.{name}.npy" for name in (*(f.name for f in self.batch), *ADAPT_GOLDEN)]
+        return files
+
+    def files(self) -> list[str]:
+        """Names of all files that `entries` must list."""
+        graphs = ["act.onnx", "adapt.onnx"] if self.batch else ["act.onnx"]
+        return [*graphs, "theta.npy", *(name for names in self.golden().values() for name in names)]
+
+    def to_json(self) -> bytes:
+        values = {
+            "schema": SCHEMA,
+            "robot": self.interface.robot,
+            "joints": _joints(self.interface),
+            "control_hz": self.interface.control_hz,
+            "interface": self.interface.to_dict(),
+            "horizon": self.horizon,
+            "learner": self.learner,
+            "objective": self.objective,
+            "parameters": self.parameters,
+            "collect": self.collect and asdict(self.collect),
+            "batch": [{"name": field.name, "dtype": "float32", "axes": field.axes} for field in self.batch],
+            "step_sizes": self.step_sizes and asdict(self.step_sizes),
+            "golden": self.golden(),
+            "versions": self.versions,
+            "provenance": self.provenance,
+            "evaluation": self.evaluation,
+            "entries": {name: asdict(entry) for name, entry in self.entries.items()},
+        }
+        return json.dumps(values, indent=1, allow_nan=False).encode()
+
+    @classmethod
+    def from_json(cls, data: bytes) -> Manifest:
+        """Reverses `to_json`. Raises BundleError naming the first thing that is not as it must be."""
+        values = parse(data, "manifest.json")
+        found = values.get("schema") if isinstance(values, dict) else None
+        if type(found) is not int or found != SCHEMA:
+            raise BundleError(
+                f"manifest.json has schema {found!r}, expected {SCHEMA}; install the version that wrote the bundle, "
+                "or export it again with this one"
+            )
+        text, optional = (str,), (dict, type(None))
+        values = record(
+            values,
+            "manifest",
+            schema=int,
+            robot=str,
+            joints=list,
+            control_hz=int,
+            interface=dict,
+            horizon=int,
+            learner=str,
+            objective=(str, type(None)),
+            parameters=int,
+            collect=optional,
+            batch=list,
+            step_sizes=optional,
+            golden=dict,
+            versions=dict,
+            provenance=dict,
+            evaluation=optional,
+            entries=dict,
+        )
+        record(values["versions"], "manifest.versions", **dict.fromkeys(values["versions"], text))
+        manifest = cls(
+            interface=_interface(values["interface"]),
+            horizon=positive(values["horizon"], "manifest.horizon"),
+            learner=values["learner"],
+            objective=values["objective"],
+            parameters=positive(values["parameters"], "manifest.parameters"),
+            collect=_collect(values["collect"]),
+            batch=tuple(_field(entry) for entry in values["batch"]),
+            step_sizes=_step_sizes(values["step_sizes"]),
+            versions=values["versions"],
+            provenance=values["provenance"],
+            evaluation=values["evaluation"],
+            entries={name: _entry(name, entry) for name, entry in values["entries"].items()},
+        )
+        manifest._check(values)
+        return manifest
+
+    def _check(self, values: Mapping[str, Any]) -> None:
+        """What the manifest says in two places must agree."""
+        interface = self.interface
+        for key, found, expected in (
+            ("robot", values["robot"], interface.robot),
+            ("joints", values["joints"], _joints(interface)),
+            ("control_hz", values["control_hz"], interface.control_hz),
+            ("golden", values["golden"], self.golden()),
+            ("entries", sorted(self.entries), sorted(self.files())),
+        ):
+            if found != expected:
+                raise BundleError(
+                    f"manifest.{key} is {found}, expected {expected} from the rest of the manifest; "
+                    "export the bundle again"
+                )
+        adapts = bool(self.batch)
+        if {value is not None for value in (self.objective, self.collect, self.step_sizes)} != {adapts}:
+            raise BundleError(
+                f"manifest has {len(self.batch)} batch fields, objective {self.objective!r}, collect {self.collect} "
+                "and step_sizes, expected all of them or none; export the bundle again"
+            )
+
+
+def _joints(interface: Interface) -> list[dict[str, Any]]:
+    limits = zip(interface.joints, interface.action.lower, interface.action.upper, strict=True)
+    return [{"name": name, "unit": "rad", "lower": lower, "upper": upper} for name, lower, upper in limits]
+
+
+def _interface(value: dict[str, Any]) -> Interface:
+    record(value, "manifest.interface", robot=str, joints=list, control_hz=int, observation=list, action=dict)
+    positive(value["control_hz"], "manifest.interface.control_hz")
+    if not value["joints"] or any(type(name) is not str for name in value["joints"]):
+        raise BundleError(f"manifest.interface.joints is {value['joints']}, expected names; export the bundle again")
+    for index, term in enumerate(value["observation"]):
+        where = f"manifest.interface.observation[{index}]"
+        record(term, where, name=str, unit=str, frame=str, offset=list, scale=list)
+        numbers(term["offset"], f"{where}.offset")
+        numbers(term["scale"], f"{where}.scale")
+    action, number = value["action"], (int, float)
+    where = "manifest.interface.action"
+    record(action, where, name=str, unit=str, scale=list, lower=list, upper=list, lead=number)
+    for key in ("scale", "lower", "upper"):
+        numbers(action[key], f"{where}.{key}")
+    try:
+        return Interface.from_dict(value)
+    except ValueError as error:
+        raise BundleError(f"manifest.interface: {error}; export the bundle again") from error
+
+
+def _collect(value: dict[str, Any] | None) -> Collect | None:
+    if value is None:
+        return None
+    record(value, "manifest.collect", kind=str, episodes=int, steps=int)
+    if value["kind"] not in KINDS:
+        raise BundleError(
+            f"manifest.collect.kind is {value['kind']!r}, expected one of {KINDS}; export the bundle again"
+        )
+    positive(value["episodes"], "manifest.collect.episodes")
+    positive(value["steps"], "manifest.collect.steps")
+    return Collect(**value)
+
+
+def _field(value: Any) -> Field:
+    record(value, "manifest.batch[]", name=str, dtype=str, axes=list)
+    if value["dtype"] != "float32" or any(type(axis) not in (str, int) for axis in value["axes"]):
+        raise BundleError(
+            f"manifest.batch field {value['name']!r} has dtype {value['dtype']!r} and axes {value['axes']}, expected "
+            "'float32' and names or sizes; export the bundle again"
+        )
+    return Field(value["name"], tuple(value["axes"]))
+
+
+def _step_sizes(value: dict[str, Any] | None) -> StepSizes | None:
+    if value is None:
+        return None
+    record(value, "manifest.step_sizes", count=int, beyond=str, minimum=list, mean=list, maximum=list)
+    positive(value["count"], "manifest.step_sizes.count")
+    parts = {key: numbers(value[key], f"manifest.step_sizes.{key}") for key in ("minimum", "mean", "maximum")}
+    lengths = {len(part) for part in parts.values()}
+    if lengths != {value["count"]} or value["beyond"] != "last":
+        raise BundleError(
+            f"manifest.step_sizes has count {value['count']}, beyond {value['beyond']!r} and figures for {lengths} "
+            "steps, expected 'last' and one figure for each step; export the bundle again"
+        )
+    return StepSizes(count=value["count"], beyond=value["beyond"], **parts)
+
+
+def _entry(name: str, value: Any) -> Entry:
+    record(value, f"manifest.entries[{name!r}]", size=int, sha256=str)
+    return Entry(**value)

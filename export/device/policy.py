@@ -1,0 +1,91 @@
+"""ONNX Runtime set up for tiny networks, and a policy whose parameters are an input. numpy and onnxruntime only."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+
+Vector = NDArray[np.float32]
+
+# The tag and key under which a tensor would name a file of its own: such a graph reads whatever path it says.
+_EXTERNAL = b"\x0a\x08location\x12"
+
+
+def session(graph: bytes) -> Any:
+    """An `onnxruntime.InferenceSession` on one thread that never spins: a robot has other work for its cores.
+
+    Raises ValueError for bytes that are not a graph that ONNX Runtime can load, or that name external files.
+    """
+    if _EXTERNAL in graph:
+        raise ValueError("the graph keeps tensors in other files, expected one that holds all of them; export it again")
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.log_severity_level = 4  # what fails is raised, and need not be printed as well
+    try:
+        return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # a dozen classes without a common base
+        raise ValueError(
+            f"ONNX Runtime {onnxruntime.__version__} cannot load the graph ({len(graph)} bytes), expected one written "
+            f"by export.graphs; export it again, or update onnxruntime: {first_line(error)}"
+        ) from error
+
+
+def first_line(error: Exception) -> str:
+    """What an exception says, without the traces that ONNX Runtime appends."""
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__
+
+
+def refuse(name: str, value: object, shape: tuple[int, ...]) -> None:
+    """Raises ValueError unless `value` is a finite float32 array of `shape`."""
+    if not isinstance(value, np.ndarray) or value.dtype != np.float32 or value.shape != shape:
+        found = f"{value.dtype}{list(value.shape)}" if isinstance(value, np.ndarray) else type(value).__name__
+        raise ValueError(f"{name} is {found}, expected float32{list(shape)}; is it of the same robot and policy?")
+    if not np.isfinite(value).all():
+        count = int(np.count_nonzero(~np.isfinite(value)))
+        raise ValueError(
+            f"{name} holds NaN or infinity in {count} of {value.size} places, expected finite values; "
+            "check what it comes from"
+        )
+
+
+class Policy:
+    """The `act` graph: `policy(theta, observation) -> (mean, log_std)`.
+
+    parameters, observation_size, action_size: the lengths of its vectors. Raises ValueError for another graph.
+    """
+
+    def __init__(self, graph: bytes) -> None:
+        self._session = session(graph)
+        shapes = {entry.name: entry.shape for entry in (*self._session.get_inputs(), *self._session.get_outputs())}
+        if list(shapes) != ["theta", "observation", "mean", "log_std"] or any(
+            len(shape) != 1 or not isinstance(shape[0], int) for shape in shapes.values()
+        ):
+            raise ValueError(
+                f"the graph has inputs and outputs {shapes}, expected vectors theta, observation -> mean, log_std; "
+                "is it an act graph?"
+            )
+        self.parameters: int = shapes["theta"][0]
+        self.observation_size: int = shapes["observation"][0]
+        self.action_size: int = shapes["mean"][0]
+        self._run = self._session.run
+        self._outputs = ["mean", "log_std"]
+
+    def __call__(self, theta: Vector, observation: Vector) -> tuple[Vector, Vector]:
+        """mean and log_std float32[action_size] for theta float32[parameters], observation float32[observation_size].
+
+        Raises ValueError for another shape or type, or for NaN where that broke the run. NaN in an observation
+        otherwise comes out as NaN: whoever acts on a robot checks first, as `Device` does.
+        """
+        try:
+            mean, log_std = self._run(self._outputs, {"theta": theta, "observation": observation})
+        except Exception:  # ONNX Runtime compares shapes and types anyway: the usual call pays for no other check
+            refuse("theta", theta, (self.parameters,))
+            refuse("observation", observation, (self.observation_size,))
+            raise
+        return mean, log_std

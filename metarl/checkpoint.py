@@ -1,0 +1,90 @@
+"""The run folder: config, checkpoints and curve. Atomic writes, no pickle."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+from torch import Tensor
+
+from metarl.config import Config
+
+KEEP = 3  # checkpoints
+
+
+def write_atomic(path: Path, data: bytes) -> None:
+    """Replace `path` with `data` so that a reader sees the old file or the new, whatever happens."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with temporary.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_json(path: Path, value: Any) -> None:
+    write_atomic(path, (json.dumps(value, indent=1, allow_nan=False) + "\n").encode())
+
+
+class Run:
+    """A run folder that exists. Raises ValueError if it is not one."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        file = path / "config.json"
+        try:
+            self.config = Config.from_dict(json.loads(file.read_text()))
+        except FileNotFoundError:
+            found = sorted(entry.name for entry in path.iterdir()) if path.is_dir() else "nothing"
+            raise ValueError(
+                f"{path} is not a run folder: found {found}, expected config.json; make one with scripts/train.py"
+            ) from None
+        except (ValueError, TypeError, KeyError) as error:
+            raise ValueError(f"{file} is not a run's configuration: {error}; train again into a new folder") from error
+
+    @classmethod
+    def create(cls, path: Path, config: Config) -> Run:
+        """A new run folder. Raises ValueError if something is there already."""
+        if path.exists() and (not path.is_dir() or any(path.iterdir())):
+            raise ValueError(f"{path} exists already; add --resume to go on with it, or choose another folder")
+        write_json(path / "config.json", config.to_dict())
+        return cls(path)
+
+    @property
+    def iteration(self) -> int:
+        """Iterations done at the newest checkpoint; 0 without one."""
+        try:
+            return int(json.loads((self.path / "checkpoints" / "latest.json").read_text())["iteration"])
+        except FileNotFoundError:
+            return 0
+
+    def save(self, iteration: int, state: Mapping[str, Tensor], curve: Sequence[Mapping[str, float]]) -> None:
+        """Write a checkpoint, then name it the newest; older ones beyond KEEP go."""
+        folder = self.path / "checkpoints"
+        name = f"{iteration:06d}.safetensors"
+        write_atomic(folder / name, save({key: value.contiguous() for key, value in state.items()}))
+        write_json(self.path / "curve.json", list(curve))
+        write_json(folder / "latest.json", {"file": name, "iteration": iteration})
+        for old in sorted(folder.glob("*.safetensors"))[:-KEEP]:
+            old.unlink()
+
+    def load(self) -> tuple[dict[str, Tensor], list[dict[str, float]]]:
+        """State and curve at the newest checkpoint. Raises ValueError if there is none or it is damaged."""
+        if not self.iteration:
+            raise ValueError(f"{self.path} has no checkpoint yet; train it with scripts/train.py --resume")
+        file = self.path / "checkpoints" / f"{self.iteration:06d}.safetensors"
+        try:
+            state = load(file.read_bytes())
+        except (OSError, SafetensorError) as error:
+            raise ValueError(f"checkpoint {file} cannot be read: {error}; train again into a new folder") from error
+        curve = json.loads((self.path / "curve.json").read_text())
+        return state, [entry for entry in curve if entry["iteration"] <= self.iteration]

@@ -1,0 +1,57 @@
+"""How every script starts, shows progress, and fails."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Protocol, TypeVar
+
+import tyro
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+A = TypeVar("A")
+PLAIN_SECONDS = 15.0  # between lines where there is no terminal
+
+
+class Show(Protocol):
+    """Tell how much is done, and a few figures."""
+
+    def __call__(self, done: int, figures: str = "") -> None: ...
+
+
+@contextmanager
+def progress(console: Console, what: str, total: int) -> Iterator[Show]:
+    """A bar with the time left; in a log file, a line now and then."""
+    if console.is_terminal:
+        columns = (TextColumn("{task.description}"), BarColumn(20), MofNCompleteColumn())
+        ends = (TextColumn("{task.fields[figures]}"), TimeElapsedColumn(), TimeRemainingColumn())
+        with Progress(*columns, *ends, console=console) as bar:
+            task = bar.add_task(what, total=total, figures="")
+            yield lambda done, figures="": bar.update(task, completed=done, figures=figures)
+        return
+    started = told = time.monotonic()
+    first: int | None = None
+
+    def line(done: int, figures: str = "") -> None:
+        nonlocal told, first
+        first = done if first is None else first
+        now = time.monotonic()
+        if now - told >= PLAIN_SECONDS or done == total:
+            told = now
+            left = (now - started) / max(done - first, 1) * (total - done)
+            console.print(f"{what} {done}/{total} {figures}, {now - started:.0f} s, {left:.0f} s left", highlight=False)
+
+    yield line
+
+
+def main(arguments: type[A], run: Callable[[A], None]) -> None:
+    """Parse the command line into `arguments` and run. Errors that a user can mend exit with 2 and one line."""
+    args = tyro.cli(arguments, description=arguments.__doc__)
+    try:
+        run(args)
+    except (ValueError, FloatingPointError, OSError) as error:
+        print("error:", " ".join(str(error).split()), file=sys.stderr)
+        sys.exit(2)

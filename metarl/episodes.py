@@ -1,0 +1,40 @@
+"""Episodes: what robots lived through, as padded arrays with a mask. numpy only."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
+
+import numpy as np
+from numpy.typing import NDArray
+
+Float = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Episodes:
+    """Arrays [..., episode, time, size], or without the size, float32.
+
+    observation, action (sampled; for guided motions, what the motion stands for), reward (zero for guided
+    motions), mask (1 where a step was lived), distance (to the target after the step [m]; for evaluation only).
+    """
+
+    observation: Float
+    action: Float
+    reward: Float
+    mask: Float
+    distance: Float
+
+    def map(self, function: Callable[[Float], Float]) -> Episodes:
+        """The same function of every field."""
+        return Episodes(**{f.name: function(getattr(self, f.name)) for f in fields(self)})
+
+    @classmethod
+    def join(cls, parts: Sequence[Episodes]) -> Episodes:
+        """Along the first axis; all parts must agree in the others."""
+        return cls(**{f.name: np.concatenate([getattr(part, f.name) for part in parts]) for f in fields(cls)})
+
+    @classmethod
+    def stack(cls, parts: Sequence[Episodes]) -> Episodes:
+        """Along a new first axis; all parts must be of one shape."""
+        return cls(**{f.name: np.stack([getattr(part, f.name) for part in parts]) for f in fields(cls)})

@@ -1,0 +1,251 @@
+"""Held-out evaluation over gradient steps, beside the baselines. Adaptation runs in ONNX Runtime, as on the device."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from rich.console import Console
+from scipy.stats import bootstrap
+from torch import Tensor
+
+from envs.robot_env import RobotEnv, make
+from envs.tasks import Split, Task
+from export.device.adapter import Adapter
+from metarl import classical
+from metarl.baselines import DOMAIN_RANDOMIZATION, ORACLE, fine_tune, networks, train_baselines
+from metarl.checkpoint import Run
+from metarl.console import progress
+from metarl.episodes import Episodes, Float
+from metarl.graphs import act_graph, adapt_graph
+from metarl.learners.maml import ACTOR, MAML, tensors
+from metarl.learners.registry import make_learner
+from metarl.sampling.processes import make_sampler
+from metarl.sampling.serial import Sampler
+from metarl.sampling.worker import Actor, Stream, Trial, seed
+from robots.spec import Array
+
+EVALUATION, TUNING = 2**32 - 1, 2**32 - 2  # in place of an iteration, in the keys of random draws
+ATTEMPTS = 2**32 - 1  # in place of an inner step: attempts that are judged
+STEP_SIZES = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0)  # fine-tuning's best one is found on training tasks
+Thetas = NDArray[np.float32]  # [task, P]
+
+
+@dataclass(frozen=True)
+class Score:
+    """Per task, over its episodes [task]: mean return, share of successes at the end, distance at the end [m]."""
+
+    returns: Float
+    success: Float
+    distance: Float
+
+    @classmethod
+    def of(cls, episodes: Sequence[Episodes], tolerance: float) -> Score:
+        last = np.stack([e.distance[:, -1] for e in episodes])
+        returns = np.stack([e.reward.sum(-1) for e in episodes])
+        return cls(returns.mean(1), (last <= tolerance).mean(1).astype(np.float32), last.mean(1))
+
+    def to_dict(self) -> dict[str, Any]:
+        fields = {"return": self.returns, "success": self.success, "distance": self.distance}
+        return {name: interval(values) for name, values in fields.items()}
+
+
+def interval(values: Float) -> dict[str, float]:
+    """Mean over tasks, with its 95 % bootstrap interval."""
+    mean = float(np.mean(values, dtype=np.float64))
+    if np.ptp(values) == 0:
+        return {"mean": mean, "low": mean, "high": mean}
+    found = bootstrap((values.astype(np.float64),), np.mean, n_resamples=2000, method="percentile", rng=0)
+    return {"mean": mean, "low": float(found.confidence_interval.low), "high": float(found.confidence_interval.high)}
+
+
+def gap_closed(without: Score, now: Score, oracle: Score) -> dict[str, float]:
+    """Share of the distance between domain randomization and the oracle that is closed, paired over tasks."""
+
+    def share(a: Array, b: Array, c: Array, axis: int = -1) -> Any:
+        return (a.mean(axis) - b.mean(axis)) / (a.mean(axis) - c.mean(axis))
+
+    a, b, c = (score.distance.astype(np.float64) for score in (without, now, oracle))
+    found = bootstrap((a, b, c), share, n_resamples=2000, method="percentile", paired=True, vectorized=True, rng=0)
+    limits = found.confidence_interval
+    return {"mean": float(share(a, b, c)), "low": float(limits.low), "high": float(limits.high)}
+
+
+class Evaluator:
+    """One run's policies and its baselines in the same worlds: all meet the same tasks, targets and noise."""
+
+    def __init__(self, run: Run, learner: MAML, env: RobotEnv, sampler: Sampler, thetas: dict[str, Tensor]) -> None:
+        self.config, self.learner, self.env, self.sampler = run.config, learner, env, sampler
+        self.baselines, self.nets = thetas, networks(run.config, env)
+        self.adapter = Adapter(adapt_graph(learner))
+
+    def attempts(self, tasks: Sequence[Task], key: tuple[int, int], episodes: int, **how: Any) -> Score:
+        """How well attempts go that act by the mean. how: `actor` and `thetas`, or `points` per task."""
+        trials = []
+        for index, task in enumerate(tasks):
+            part = {"point": how["points"][index]} if "points" in how else {}
+            part |= {"actor": how["actor"], "theta": how["thetas"][index]} if "actor" in how else {}
+            trials.append(Trial(task, (*key, index, ATTEMPTS), episodes, "mean", **part))
+        return Score.of(self.sampler.sample(trials), self.env.job.tolerance)
+
+    def experience(
+        self, tasks: Sequence[Task], key: tuple[int, int], step: int, actor: str, thetas: Thetas
+    ) -> list[Episodes]:
+        """What each task's robot has to learn from before inner step `step`."""
+        count = self.config.episodes
+        if self.learner.objective.gather == "guided":  # the same motions for every step
+            trials = [Trial(task, (*key, index, 0), count, "guided") for index, task in enumerate(tasks)]
+        else:
+            trials = [
+                Trial(task, (*key, index, step), count, "explore", actor, thetas[index])
+                for index, task in enumerate(tasks)
+            ]
+        return self.sampler.sample(trials)
+
+    def adapt(self, thetas: Thetas, step: int, batches: Sequence[Episodes]) -> Thetas:
+        """Every task's theta after one inner step in ONNX Runtime."""
+        moved = []
+        for theta, batch in zip(thetas, batches, strict=True):
+            fields = {name: getattr(batch, name) for name in self.learner.objective.fields}
+            moved.append(self.adapter.step(theta, step, fields).theta)
+        return np.stack(moved)
+
+    def fine_tuned(
+        self, tasks: Sequence[Task], key: tuple[int, int], steps: int, step_size: float, episodes: int
+    ) -> list[Score]:
+        """Domain randomization after 1 ... steps plain gradient steps on data of the learner's kind and amount."""
+        thetas = self.baselines[DOMAIN_RANDOMIZATION].expand(len(tasks), -1)
+        scores = []
+        for step in range(steps):
+            data = self.experience(tasks, key, step, DOMAIN_RANDOMIZATION, thetas.numpy())
+            net = self.nets[DOMAIN_RANDOMIZATION]
+            thetas = fine_tune(net, self.learner.objective, thetas, tensors(Episodes.stack(data)), step_size)
+            scores.append(self.attempts(tasks, key, episodes, actor=DOMAIN_RANDOMIZATION, thetas=thetas.numpy()))
+        return scores
+
+    def tuned_step_size(self, steps: int) -> float:
+        """Fine-tuning's best step size on training tasks, by the distance after `steps` steps."""
+        key = (self.config.seed, TUNING)
+        tasks = draw(self.env, "train", key, 20)
+        distances = [self.fine_tuned(tasks, key, steps, size, episodes=2)[-1].distance.mean() for size in STEP_SIZES]
+        return STEP_SIZES[int(np.nanargmin(distances))]
+
+
+def draw(env: RobotEnv, split: Split, key: tuple[int, int], count: int) -> list[Task]:
+    rngs = [np.random.default_rng(seed(Stream.TASK, (*key, index))) for index in range(count)]
+    return [env.task_space.sample(rng, split) for rng in rngs]
+
+
+def load_learner(run: Run) -> tuple[MAML, RobotEnv]:
+    """A run's learner at its newest checkpoint, and its environment (closed)."""
+    env = make(run.config.env)
+    env.close()
+    learner = make_learner(run.config, env.interface)
+    learner.load(run.load()[0])
+    return learner, env
+
+
+def evaluate(
+    run: Run,
+    split: Split = "heldout",
+    tasks: int = 100,
+    steps: int = 3,
+    episodes: int = 5,
+    seed: int = 1,
+    workers: int = 2,
+    console: Console | None = None,
+) -> dict[str, Any]:
+    """The run's adaptation curve over 0 ... steps gradient steps and its baselines, as plain values.
+
+    tasks: worlds drawn from the split; episodes: attempts per task and entry, by the mean action, with other
+    targets and noise than in adaptation. Intervals are 95 % bootstrap over tasks.
+    """
+    torch.set_num_threads(1)
+    console = console or Console()
+    learner, env = load_learner(run)
+    thetas = train_baselines(run, learner, workers, console)
+    nets = networks(run.config, env)
+    actors = {ACTOR: Actor(act_graph(learner.network))}
+    actors |= {name: Actor(act_graph(net), privileged=name == ORACLE) for name, net in nets.items()}
+    rows = progress(console, f"evaluating on {split} tasks", 2 * steps + 4)
+    with closing(make_sampler(run.config.env, actors, workers)) as sampler, rows as show:
+        evaluator = Evaluator(run, learner, env, sampler, thetas)
+        key = (seed, EVALUATION)
+        worlds = draw(env, split, key, tasks)
+
+        def fixed(name: str) -> Score:
+            many = thetas[name].expand(tasks, -1).numpy()
+            return evaluator.attempts(worlds, key, episodes, actor=name, thetas=many)
+
+        randomized, oracle = fixed(DOMAIN_RANDOMIZATION), fixed(ORACLE)
+        show(2)
+        adapted = learner.theta.detach().expand(tasks, -1).numpy()
+        lived: list[list[Episodes]] = []
+        curve = [evaluator.attempts(worlds, key, episodes, actor=ACTOR, thetas=adapted)]
+        for step in range(steps):
+            lived.append(evaluator.experience(worlds, key, step, ACTOR, adapted))
+            adapted = evaluator.adapt(adapted, step, lived[-1])
+            curve.append(evaluator.attempts(worlds, key, episodes, actor=ACTOR, thetas=adapted))
+            show(step + 3)
+        baselines = {DOMAIN_RANDOMIZATION: {0: randomized}, ORACLE: {0: oracle}}
+        baselines |= _classical(evaluator, worlds, key, episodes, lived)
+        show(steps + 3)
+        step_size = evaluator.tuned_step_size(steps)
+        show(steps + 4)
+        tuned = evaluator.fine_tuned(worlds, key, steps, step_size, episodes)
+        baselines["finetune"] = dict(enumerate([randomized, *tuned]))
+        show(2 * steps + 4)
+    guided = learner.objective.gather == "guided"
+    spent = [run.config.episodes * (min(step, 1) if guided else step) for step in range(steps + 1)]
+    length = lived[0][0].mask.shape[1] / env.job.spec.control_hz if lived else 0.0
+
+    def entry(score: Score, step: int) -> dict[str, Any]:
+        spending = {"steps": step, "seconds": spent[step] * length, "episodes": spent[step]}
+        return spending | score.to_dict() | {"gap_closed": gap_closed(randomized, score, oracle)}
+
+    def last(scores: Mapping[int, Score]) -> dict[str, Any]:
+        curve = [entry(score, step) for step, score in scores.items()]
+        return curve[0] if len(curve) == 1 else {**curve[-1], "curve": curve}
+
+    return {
+        "env": run.config.env,
+        "learner": run.config.learner,
+        "objective": run.config.objective,
+        "split": split,
+        "tasks": tasks,
+        "seed": seed,
+        "training_seed": run.config.seed,
+        "iterations": run.iteration,
+        "engine": "pybullet",
+        "curve": [entry(score, step) for step, score in enumerate(curve)],
+        "baselines": {name: last(scores) for name, scores in baselines.items()},
+        "finetune_step_size": step_size,
+    }
+
+
+def _classical(
+    evaluator: Evaluator, worlds: Sequence[Task], key: tuple[int, int], episodes: int, lived: list[list[Episodes]]
+) -> dict[str, dict[int, Score]]:
+    """The classical answers from the learner's own experience, by the inner steps that it served."""
+    job = evaluator.env.job
+
+    def score(answer: Any, data: Sequence[Episodes]) -> Score:
+        points = [answer(job.spec, job.interface, one) for one in data]
+        return evaluator.attempts(worlds, key, episodes, points=points)
+
+    if not lived:
+        return {}
+    if evaluator.learner.objective.gather == "guided":
+        return {"registration": {1: score(classical.register, lived[0])}}
+    so_far = [
+        [Episodes.join(parts) for parts in zip(*lived[:count], strict=True)] for count in range(1, len(lived) + 1)
+    ]
+    answers = {"trilateration": classical.trilaterate, "best_visited": classical.best_visited}
+    return {
+        name: {step: score(answer, data) for step, data in enumerate(so_far, 1)} for name, answer in answers.items()
+    }

@@ -1,0 +1,102 @@
+"""Results for people: a table and an adaptation curve."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+from matplotlib.figure import Figure
+from rich.table import Table
+
+from metarl.checkpoint import write_atomic
+
+LABELS = {
+    "domain_randomization": "domain randomization, no adaptation",
+    "oracle": "oracle (sees the task)",
+    "finetune": "domain randomization, fine-tuned",
+    "registration": "classical: rigid registration",
+    "trilateration": "classical: trilateration",
+    "best_visited": "classical: best point visited",
+}
+
+
+def rows(results: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
+    """(label, entry) of every row of a table, the learner's curve first."""
+    found = [(f"{results['learner']}, {entry['steps']} steps", entry) for entry in results["curve"]]
+    for name, entry in results["baselines"].items():
+        for point in entry.get("curve", [entry]):
+            steps = f", {point['steps']} steps" if name == "finetune" else ""
+            if name != "finetune" or point["steps"]:
+                found.append((LABELS.get(name, name) + steps, point))
+    return found
+
+
+def _cells(entry: Mapping[str, Any]) -> list[str]:
+    distance, success, gap = entry["distance"], entry["success"], entry["gap_closed"]
+    return [
+        f"{entry['episodes']}",
+        f"{entry['seconds']:.1f}",
+        f"{100 * distance['mean']:.1f} [{100 * distance['low']:.1f}, {100 * distance['high']:.1f}]",
+        f"{100 * success['mean']:.0f} [{100 * success['low']:.0f}, {100 * success['high']:.0f}]",
+        f"{entry['return']['mean']:.2f}",
+        f"{100 * gap['mean']:.0f} [{100 * gap['low']:.0f}, {100 * gap['high']:.0f}]",
+    ]
+
+
+HEADER = ("policy", "episodes", "seconds", "distance [cm]", "success [%]", "return", "gap closed [%]")
+
+
+def title(results: Mapping[str, Any]) -> str:
+    return (
+        f"{results['env']}, objective {results['objective']}, {results['tasks']} {results['split']} tasks, "
+        f"training seed {results['training_seed']}, evaluation seed {results['seed']}"
+    )
+
+
+def table(results: Mapping[str, Any]) -> Table:
+    """A table for the terminal: means and 95 % intervals."""
+    made = Table(*HEADER, title=title(results), caption="means [95 % bootstrap intervals over tasks]")
+    for label, entry in rows(results):
+        made.add_row(label, *_cells(entry))
+    return made
+
+
+def markdown(results: Mapping[str, Any]) -> str:
+    """The same table in Markdown."""
+    lines = [" | ".join(HEADER), " | ".join(["---"] * len(HEADER))]
+    lines += [" | ".join([label, *_cells(entry)]) for label, entry in rows(results)]
+    return f"{title(results)}\n\n" + "\n".join(f"| {line} |" for line in lines) + "\n"
+
+
+def plot(results: Mapping[str, Any], path: Path) -> None:
+    """Write a PNG of distance and success over gradient steps, with every baseline."""
+    figure = Figure(figsize=(10, 4.2), layout="constrained")
+    for axes, name, unit, scale in zip(
+        figure.subplots(1, 2), ("distance", "success"), ("cm to the target", "% within 3 cm"), (100, 100), strict=True
+    ):
+        curve = results["curve"]
+        steps = [entry["steps"] for entry in curve]
+        low, high = ([scale * entry[name][end] for entry in curve] for end in ("low", "high"))
+        means = [scale * entry[name]["mean"] for entry in curve]
+        axes.fill_between(steps, low, high, alpha=0.25, color="tab:blue", linewidth=0)
+        axes.plot(steps, means, "o-", color="tab:blue", label=f"{results['learner']} (ours)", linewidth=2)
+        colors = ("tab:red", "tab:green", "tab:purple", "tab:brown", "tab:orange")
+        for (baseline, entry), color in zip(results["baselines"].items(), colors, strict=False):
+            points = entry.get("curve", [entry])
+            values = [scale * point[name]["mean"] for point in points]
+            label = LABELS.get(baseline, baseline)
+            if len(points) == 1:
+                axes.axhline(values[0], linestyle="--", color=color, label=label)
+            else:
+                axes.plot([point["steps"] for point in points], values, "s:", color=color, label=label)
+        axes.set(xlabel="gradient steps", ylabel=unit, xticks=steps)
+        axes.set_ylim(bottom=0)
+        axes.grid(alpha=0.3)
+    handles, labels = figure.axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=3, fontsize="small")
+    figure.suptitle(f"{results['env']}: {results['tasks']} {results['split']} tasks", fontsize="medium")
+    buffer = BytesIO()
+    figure.savefig(buffer, format="png", dpi=110)
+    write_atomic(path, buffer.getvalue())

@@ -1,0 +1,1 @@
+"""Where episodes come from: one interface, the same numbers however many workers."""

@@ -1,0 +1,46 @@
+"""The sampler on this machine's processes. A trial travels out and its episodes travel back, nothing in between."""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+
+from envs.robot_env import make
+from metarl.episodes import Episodes
+from metarl.sampling.serial import Sampler, SerialSampler
+from metarl.sampling.worker import Actor, Trial, Worker
+
+_worker: Worker  # of this process, once it is a worker
+
+
+def _start(env_id: str, actors: Mapping[str, Actor]) -> None:
+    global _worker
+    _worker = Worker(env_id, actors)
+
+
+def _run(trial: Trial) -> Episodes:
+    return _worker.run(trial)
+
+
+class ProcessSampler:
+    """`workers` processes, each with a world of its own. Raises BrokenProcessPool if one dies."""
+
+    def __init__(self, env_id: str, actors: Mapping[str, Actor], workers: int) -> None:
+        make(env_id).close()  # a wrong id should fail here, not in every worker
+        self._pool = ProcessPoolExecutor(
+            workers, multiprocessing.get_context("spawn"), initializer=_start, initargs=(env_id, actors)
+        )
+
+    def sample(self, trials: Sequence[Trial]) -> list[Episodes]:
+        return list(self._pool.map(_run, trials))
+
+    def close(self) -> None:
+        self._pool.shutdown(cancel_futures=True)
+
+
+def make_sampler(env_id: str, actors: Mapping[str, Actor], workers: int) -> Sampler:
+    """A sampler with `workers` processes; with 0, in this process."""
+    if workers < 0:
+        raise ValueError(f"workers is {workers}, expected 0 (in this process) or more")
+    return ProcessSampler(env_id, actors, workers) if workers else SerialSampler(env_id, actors)

@@ -1,0 +1,131 @@
+"""One worker: holds a world and exported policies, lives through trials. Loads no torch.
+
+Every random draw is a function of the trial's key and the episode's index, never of who computes it or of
+what was computed before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Literal
+
+import numpy as np
+
+from envs.robot_env import make
+from envs.tasks import Task
+from export.device.policy import Policy
+from metarl.episodes import Episodes, Float
+from metarl.sampling.point import PointController
+from robots.spec import Array
+
+
+class Stream(IntEnum):
+    """Independent streams of random numbers under one run seed."""
+
+    TASK = 0
+    WORLD = 1
+    ACTION = 2
+    GUIDE = 3
+
+
+def seed(stream: Stream, key: tuple[int, ...]) -> np.random.SeedSequence:
+    """The stream's seed at a key (run seed, iteration, task, inner step[, episode])."""
+    return np.random.SeedSequence([key[0], int(stream), *key[1:]])
+
+
+@dataclass(frozen=True)
+class Actor:
+    """An exported policy; a privileged one sees the encoded task after the observation."""
+
+    graph: bytes
+    privileged: bool = False
+
+
+@dataclass(frozen=True)
+class Trial:
+    """Some episodes on one task: guided motions, or attempts by a policy that explores or acts by its mean.
+
+    actor names the worker's policy, theta [P] its parameters; or point controls (a map from what the camera
+    sees to where the arm should feel itself). key: (run seed, iteration, task, inner step).
+    """
+
+    task: Task
+    key: tuple[int, ...]
+    episodes: int
+    mode: Literal["guided", "explore", "mean"]
+    actor: str = ""
+    theta: Float | None = None
+    point: tuple[Array, Array] | None = None
+
+
+class Worker:
+    """Lives through trials, one after the other, in one world that is loaded once."""
+
+    def __init__(self, env_id: str, actors: Mapping[str, Actor]) -> None:
+        self._env = make(env_id)
+        self._actors = actors
+        self._policies = {name: Policy(actor.graph) for name, actor in actors.items()}
+
+    def run(self, trial: Trial) -> Episodes:
+        """All episodes of a trial, fields [episode, time, ...]."""
+        if trial.mode == "guided":
+            return self._guided(trial)
+        return Episodes.stack([self._attempt(trial, index, self._act(trial)) for index in range(trial.episodes)])
+
+    def close(self) -> None:
+        self._env.close()
+
+    def _act(self, trial: Trial) -> Callable[[Float], tuple[Float, Float]]:
+        if trial.point is not None:
+            return PointController(self._env.job.spec, self._env.interface, *trial.point)
+        policy, theta = self._policies[trial.actor], trial.theta
+        assert theta is not None, "a trial that acts by a policy carries its parameters"
+        if not self._actors[trial.actor].privileged:
+            return lambda observation: policy(theta, observation)
+        known = self._env.task_space.encode(trial.task).astype(np.float32)
+        return lambda observation: policy(theta, np.concatenate([observation, known]))
+
+    def _attempt(self, trial: Trial, index: int, act: Callable[[Float], tuple[Float, Float]]) -> Episodes:
+        env, key = self._env, (*trial.key, index)
+        noise = np.zeros((env.job.horizon, env.interface.action_size), np.float32)
+        if trial.mode == "explore":
+            noise = np.random.default_rng(seed(Stream.ACTION, key)).standard_normal(noise.shape, np.float32)
+        observations, actions, rewards, distances = [], [], [], []
+        observation, _ = env.reset(seed=_integer(seed(Stream.WORLD, key)), options={"task": trial.task})
+        for step in range(env.job.horizon):
+            mean, log_std = act(observation)
+            action = mean + np.exp(log_std) * noise[step]
+            observations.append(observation)
+            observation, reward, _, _, info = env.step(action)
+            actions.append(action)
+            rewards.append(reward)
+            distances.append(info["distance"])
+        lived = np.ones(len(rewards), np.float32)
+        return Episodes(
+            np.array(observations),
+            np.array(actions),
+            np.array(rewards, np.float32),
+            lived,
+            np.array(distances, np.float32),
+        )
+
+    def _guided(self, trial: Trial) -> Episodes:
+        env, job, task = self._env, self._env.job, trial.task
+        keys = [(*trial.key, index) for index in range(trial.episodes)]
+        targets = [job.target(task, np.random.default_rng(seed(Stream.GUIDE, key))) for key in keys]
+        paths = job.guide(np.array(targets), np.random.default_rng(seed(Stream.GUIDE, trial.key)))
+        motions = []
+        for key, target, path in zip(keys, targets, paths, strict=True):
+            env.reset(seed=_integer(seed(Stream.WORLD, key)), options={"task": task, "target": target})
+            sample = env.guided(path)
+            observation = env.interface.observe({name: values[:-1] for name, values in sample.items()})
+            none = np.zeros(len(observation), np.float32)
+            action = env.interface.label(sample["joint_position"])
+            motions.append(Episodes(observation, action, none, np.ones_like(none), none))
+        return Episodes.stack(motions)
+
+
+def _integer(sequence: np.random.SeedSequence) -> int:
+    return int.from_bytes(sequence.generate_state(4).tobytes(), "little")

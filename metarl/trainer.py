@@ -1,0 +1,99 @@
+"""The loop: gather, update, log, checkpoint."""
+
+from __future__ import annotations
+
+import time
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
+from pathlib import Path
+
+import numpy as np
+import torch
+from rich.console import Console
+from torch.utils.tensorboard import SummaryWriter
+
+from envs.robot_env import make
+from envs.tasks import Task, TaskSpace
+from metarl.checkpoint import Run
+from metarl.config import Config
+from metarl.console import progress
+from metarl.episodes import Episodes
+from metarl.graphs import act_graph
+from metarl.learners.maml import ACTOR
+from metarl.learners.registry import make_learner
+from metarl.sampling.processes import make_sampler
+from metarl.sampling.worker import Actor, Stream, seed
+
+CHECKPOINT_SECONDS = 20.0  # what a crash may cost at most
+
+
+def train(config: Config, out: Path, workers: int = 2, resume: bool = False, console: Console | None = None) -> Run:
+    """Train a run in folder `out` to its configured end and return it.
+
+    With resume, the folder's own configuration counts and `config` is not looked at. The numbers do not depend
+    on `workers`, nor on interruptions. Raises ValueError for a folder, environment, learner or objective that
+    cannot be used, FloatingPointError if training diverges (the last good checkpoint stays).
+    """
+    torch.set_num_threads(1)  # the other cores simulate; and sums keep one order
+    if resume:
+        config = Run(out).config
+    env = make(config.env)
+    space, interface = env.task_space, env.interface
+    guidable = env.job.guided
+    env.close()
+    learner = make_learner(config, interface)
+    if learner.objective.gather == "guided" and not guidable:
+        raise ValueError(
+            f"objective {config.objective!r} needs guided motions, which {config.env} has not; use 'reward'"
+        )
+    run = Run(out) if resume else Run.create(out, config)
+    curve: list[dict[str, float]] = []
+    if run.iteration:
+        state, curve = run.load()
+        learner.load(state)
+    actors = {ACTOR: Actor(act_graph(learner.network))}
+    with (
+        closing(make_sampler(config.env, actors, workers)) as sampler,
+        closing(SummaryWriter(str(out / "tb"), purge_step=run.iteration)) as board,
+        ThreadPoolExecutor(1) as gatherer,
+        progress(console or Console(), "training", config.iterations) as show,
+    ):
+        show(run.iteration)
+
+        def gather(iteration: int) -> list[Episodes]:
+            return learner.gather(sampler, draw_tasks(config, space, iteration), (config.seed, iteration))
+
+        ahead: Future[list[Episodes]] = gatherer.submit(gather, run.iteration)
+        saved = started = time.monotonic()
+        for iteration in range(run.iteration, config.iterations):
+            batches = ahead.result()
+            # Guided motions do not depend on the parameters: the next ones are gathered while these are learned.
+            early = learner.objective.gather == "guided" and iteration + 1 < config.iterations
+            if early:
+                ahead = gatherer.submit(gather, iteration + 1)
+            figures = learner.update(batches, iteration / config.iterations)
+            if not early and iteration + 1 < config.iterations:
+                ahead = gatherer.submit(gather, iteration + 1)
+            now = time.monotonic()
+            steps = sum(batch.mask.size for batch in {id(batch): batch for batch in batches}.values())
+            rate = steps / (now - started)
+            started = now
+            curve.append({"iteration": iteration + 1, **figures})
+            for name, value in {**figures, "steps_per_second": rate}.items():
+                board.add_scalar(name, value, iteration + 1)
+            show(iteration + 1, _line(figures, rate))
+            if now - saved > CHECKPOINT_SECONDS or iteration + 1 == config.iterations:
+                run.save(iteration + 1, learner.state(), curve)
+                saved = now
+    return run
+
+
+def draw_tasks(config: Config, space: TaskSpace, iteration: int) -> list[Task]:
+    """The training tasks of one iteration."""
+    keys = [(config.seed, iteration, index) for index in range(config.tasks)]
+    return [space.sample(np.random.default_rng(seed(Stream.TASK, key)), "train") for key in keys]
+
+
+def _line(figures: dict[str, float], rate: float) -> str:
+    kind = "return" if "return_before" in figures else "loss"
+    return f"{kind} {figures[f'{kind}_before']:.3f} -> {figures[f'{kind}_after']:.3f}  {rate:,.0f} steps/s"

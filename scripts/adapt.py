@@ -1,0 +1,71 @@
+"""Adapt a robot online, from a workstation."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+from tyro.conf import Positional
+
+from export.device import Device
+from export.device.driver import connect
+from export.device.run import Event
+from export.device.run import run as adapt
+from metarl.checkpoint import write_json
+from metarl.console import main
+
+
+@dataclass(frozen=True)
+class Args:
+    """Load a bundle, connect to a robot, and let the policy adapt with ONNX Runtime; no torch is involved.
+
+    On the robot itself, with the base install: python -m export.device.
+    """
+
+    bundle: Positional[Path]
+    """Bundle that scripts/export_policy.py wrote."""
+    driver: str = "pybullet"
+    """An installed driver, or MODULE:CLASS."""
+    option: dict[str, str] = field(default_factory=dict)
+    """Passed to the driver: --option env metarl/PandaReach-v0 split heldout seed 7."""
+    steps: int = 3
+    """Gradient steps."""
+    attempts: int = 5
+    """Attempts for each evaluation; 0 for none."""
+    seed: int = 0
+    """Seed of the exploration noise."""
+    log: Path | None = None
+    """File for every event, as JSON."""
+
+
+def run(args: Args) -> None:
+    console = Console()
+    events: list[Event] = []
+
+    def tell(event: Event) -> None:
+        events.append(event)
+        console.print(event.line, highlight=False)
+
+    device = Device.load(args.bundle)
+    manifest = device.manifest
+    console.print(
+        f"{args.bundle}: {manifest.learner} on {device.interface.robot}, {manifest.parameters} parameters, objective "
+        f"{manifest.objective}; golden vectors replayed",
+        highlight=False,
+    )
+    with closing(connect(args.driver, **args.option)) as driver:
+        adapt(device, driver, steps=args.steps, attempts=args.attempts, seed=args.seed, report=tell)
+    table = Table("gradient steps", "return", "final reward")
+    for event in events:
+        if event.kind == "evaluated":
+            table.add_row(str(event.step), f"{event.figures['return']:.3f}", f"{event.figures['final_reward']:.3f}")
+    console.print(table)
+    if args.log:
+        write_json(args.log, [{"kind": e.kind, "step": e.step, "figures": dict(e.figures)} for e in events])
+
+
+if __name__ == "__main__":
+    main(Args, run)

@@ -1,0 +1,55 @@
+"""Evaluate a run over gradient steps, beside its baselines."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from rich.console import Console
+from tyro.conf import Positional
+
+from metarl.checkpoint import Run, write_json
+from metarl.console import main
+from metarl.evaluation import evaluate
+from metarl.report import table
+
+
+@dataclass(frozen=True)
+class Args:
+    """Adapt a run on worlds that it was not trained in, with ONNX Runtime, and print return, success and distance.
+
+    The baselines (domain randomization, the same fine-tuned, an oracle that sees the task, classical answers) are
+    trained at the first call and kept in the run folder.
+    """
+
+    run: Positional[Path]
+    """Run folder."""
+    split: Literal["heldout", "extrapolation", "train"] = "heldout"
+    """Where the worlds come from: other draws from the training ranges, or ranges half as wide again."""
+    steps: int = 3
+    """Gradient steps."""
+    tasks: int = 100
+    """Worlds."""
+    episodes: int = 5
+    """Judged attempts per world and row."""
+    seed: int = 1
+    """Seed of worlds and noise."""
+    workers: int = 2
+    """Simulating processes; 0 simulates in this one."""
+    json: Path | None = None
+    """File for the results."""
+
+
+def run(args: Args) -> None:
+    console = Console()
+    results = evaluate(
+        Run(args.run), args.split, args.tasks, args.steps, args.episodes, args.seed, args.workers, console
+    )
+    console.print(table(results))
+    if args.json:
+        write_json(args.json, results)
+
+
+if __name__ == "__main__":
+    main(Args, run)

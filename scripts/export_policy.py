@@ -1,0 +1,41 @@
+"""Export a run for the device."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from tyro.conf import Positional
+
+from metarl.checkpoint import Run
+from metarl.console import main
+from metarl.pack import pack
+
+
+@dataclass(frozen=True)
+class Args:
+    """Write a run's initialization and its own gradient step as one bundle of ONNX graphs.
+
+    ONNX Runtime is held against torch first, over seeds, batch sizes and chained steps.
+    """
+
+    run: Positional[Path]
+    """Run folder."""
+    out: Path
+    """Bundle to write, such as panda.zip."""
+    evaluation: Path | None = None
+    """Results of scripts/evaluate.py --json, to travel in the manifest."""
+
+
+def run(args: Args) -> None:
+    evaluation = json.loads(args.evaluation.read_text()) if args.evaluation else None
+    report = pack(Run(args.run), args.out, evaluation)
+    print(
+        f"verified over {report.cases} batches: act differs by {report.act:.1e}, theta' - theta by {report.first:.1e} "
+        f"after 1 step and {report.chained:.1e} after {report.steps}\nwrote {args.out}, {args.out.stat().st_size} bytes"
+    )
+
+
+if __name__ == "__main__":
+    main(Args, run)

@@ -1,0 +1,123 @@
+"""Reach and Seek: what is seen, what a guided motion holds and what it must not."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from envs.arm import CENTER, HALF, panda_seek, seen
+from envs.rewards import closeness
+from envs.robot_env import RobotEnv
+from envs.tasks import Task
+from robots import kinematics
+from robots.arms import PANDA
+
+Changed = Callable[..., Task]
+TARGET = np.add(CENTER, [0.1, -0.1, 0.05])
+
+
+def test_a_camera_in_its_place_sees_the_target():
+    np.testing.assert_allclose(seen(TARGET, 0.0, np.zeros(3)), TARGET)
+
+
+def test_a_camera_turned_by_a_quarter_and_shifted():
+    np.testing.assert_allclose(
+        seen(np.add(CENTER, [0.1, 0, 0.2]), np.pi / 2, np.zeros(3)), np.add(CENTER, [0, -0.1, 0.2])
+    )
+    np.testing.assert_allclose(seen(TARGET, 0.0, np.array([0.1, 0.2, 0.3])), np.add(TARGET, [0.1, 0.2, 0.3]))
+
+
+def test_closeness_is_minus_the_distance():
+    assert closeness(np.array([0.0, 3.0, 0.0]), np.array([4.0, 0.0, 0.0])) == -5
+    assert closeness(TARGET, TARGET) == 0
+
+
+def test_reach_observes_encoders_and_camera(env: RobotEnv, changed: Changed):
+    task = changed(env, camera_yaw=0.4, camera_shift=(0.1, -0.1, 0.05))
+    observation, _ = env.reset(seed=0, options={"task": task, "target": TARGET})
+    reading = env.interface.field("joint_position", observation)
+    target = env.interface.field("camera_target", observation)
+    np.testing.assert_allclose(reading, env.world.joints()[0], atol=0.006)
+    np.testing.assert_allclose(target, seen(TARGET, 0.4, np.array([0.1, -0.1, 0.05])), atol=0.006)
+
+
+def test_reach_draws_targets_in_the_workspace(env: RobotEnv):
+    drawn = np.array([env.job.target(env.task, np.random.default_rng(seed)) for seed in range(100)])
+    assert (np.abs(drawn - CENTER) <= HALF).all()
+    assert (np.ptp(drawn, axis=0) > HALF).all()
+
+
+def test_seek_sees_time_and_not_the_target():
+    env = panda_seek()
+    nominal = env.task_space.nominal
+    moved = Task({**nominal.values, "target_x": (0.6,)})
+    episodes = []
+    for task in (nominal, moved):
+        observation, info = env.reset(seed=0, options={"task": task})
+        observations, rewards = [observation], [-info["distance"]]
+        for _ in range(env.job.horizon):
+            observation, reward, _, _, info = env.step(np.full(7, 0.1))
+            observations.append(observation)
+            rewards.append(reward)
+            assert reward == pytest.approx(-info["distance"], abs=0.06)  # 1 cm of noise
+        episodes.append((np.array(observations), np.array(rewards)))
+    (first, rewards), (second, others) = episodes
+    np.testing.assert_array_equal(first, second)
+    assert (rewards != others).all()
+    times = env.interface.field("time", first)[:, 0]
+    np.testing.assert_allclose(times, np.arange(env.job.horizon + 1) / 20, atol=1e-6)
+    env.close()
+
+
+def test_seek_has_nobody_to_guide_it():
+    env = panda_seek()
+    assert not env.job.guided
+    with pytest.raises(ValueError, match="no guided motions"):
+        env.job.guide(TARGET, np.random.default_rng(0))
+    env.close()
+
+
+def guided(env: RobotEnv, task: Task, seed: int = 0) -> dict[str, np.ndarray]:
+    env.reset(seed=seed, options={"task": task, "target": TARGET})
+    return env.guided(env.job.guide(TARGET, np.random.default_rng(seed)))
+
+
+def test_a_hand_leads_to_the_target_within_limits_and_speed(env: RobotEnv):
+    targets = CENTER + HALF * np.random.default_rng(0).uniform(-1, 1, (50, 3))
+    paths = env.job.guide(targets, np.random.default_rng(1))
+    assert paths.shape == (50, 31, 7)
+    ends, _ = kinematics.forward(PANDA, paths[:, -1])
+    assert np.linalg.norm(ends - targets, axis=-1).max() < 0.002
+    assert np.abs(np.diff(paths, axis=1)).max() <= 0.1 + 1e-9
+    assert ((paths >= PANDA.lower) & (paths <= PANDA.upper)).all()
+
+
+def test_a_guided_motion_is_sensor_samples(env: RobotEnv):
+    sample = guided(env, env.task_space.nominal)
+    assert set(sample) == {term.name for term in env.interface.observation}
+    assert env.interface.observe(sample).shape == (31, env.interface.observation_size)
+    assert env.interface.label(sample["joint_position"]).shape == (30, 7)
+
+
+def test_a_guided_motion_reads_what_the_encoders_read(env: RobotEnv, changed: Changed):
+    path = env.job.guide(TARGET, np.random.default_rng(0))
+    for zero in (0.0, 0.05):
+        reading = guided(env, changed(env, joint_zero=zero))["joint_position"]
+        np.testing.assert_allclose(reading, path + zero, atol=0.006)
+
+
+def test_a_guided_motion_does_not_leak_the_calibration(env: RobotEnv, changed: Changed):
+    """Tasks that differ in the camera alone give the same joints and labels: only the camera's field may tell."""
+    straight = guided(env, env.task_space.nominal)
+    askew = guided(env, changed(env, camera_yaw=0.7, camera_shift=(0.1, -0.1, 0.1)))
+    np.testing.assert_array_equal(askew["joint_position"], straight["joint_position"])
+    labels = [env.interface.label(sample["joint_position"]) for sample in (straight, askew)]
+    np.testing.assert_array_equal(labels[0], labels[1])
+    assert np.abs(askew["camera_target"] - straight["camera_target"]).min() > 0.01
+
+
+def test_an_episode_does_not_depend_on_a_motion_before_it(env: RobotEnv, roll: Callable[..., np.ndarray]):
+    nominal = env.task_space.nominal
+    before = roll(env, nominal)
+    guided(env, nominal)
+    np.testing.assert_array_equal(roll(env, nominal), before)

@@ -1,0 +1,191 @@
+"""RobotEnv as gymnasium's users meet it: checkers, episodes, options, errors, pictures."""
+
+import math
+import resource
+from pathlib import Path
+
+import gymnasium
+import numpy as np
+import pytest
+from gymnasium.utils.env_checker import check_env
+from stable_baselines3.common import env_checker as stable_baselines3
+
+import envs  # noqa: F401 (registers the ids)
+from envs.arm import CENTER, panda_reach, panda_seek
+from envs.robot_env import RobotEnv, make
+from envs.tasks import Task
+
+IDS = ("metarl/PandaReach-v0", "metarl/PandaSeek-v0")
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("env_id", [*IDS, "envs:metarl/PandaReach-v0"])
+def test_checkers_pass_without_a_warning(env_id: str):
+    env = gymnasium.make(env_id, render_mode="rgb_array")
+    check_env(env.unwrapped)
+    stable_baselines3.check_env(env.unwrapped)
+    env.close()
+    bare = gymnasium.make(env_id).unwrapped
+    check_env(bare, skip_render_check=True)
+    assert bare.render() is None
+    bare.close()
+
+
+@pytest.mark.parametrize("env_id", IDS)
+def test_make_gives_the_environment_itself(env_id: str):
+    env = make(env_id)
+    assert isinstance(env, RobotEnv)
+    assert env.spec is not None
+    assert env.spec.id == env_id
+    env.close()
+
+
+def test_make_names_the_ids_it_knows():
+    with pytest.raises(ValueError, match=r"'metarl/Nothing-v0' is unknown.*metarl/PandaReach-v0"):
+        make("metarl/Nothing-v0")
+
+
+@pytest.mark.parametrize("factory", [panda_reach, panda_seek])
+def test_an_episode_ends_by_time_alone(factory):
+    env = factory()
+    for seed in range(2):
+        env.reset(seed=seed)
+        ends = [env.step(env.action_space.sample())[2:4] for _ in range(env.job.horizon)]
+        assert ends == [(False, False)] * (env.job.horizon - 1) + [(False, True)]
+    env.close()
+
+
+def test_a_reset_without_a_task_draws_one_for_training(env: RobotEnv):
+    drawn = []
+    for seed in (0, 1, 0):
+        env.reset(seed=seed)
+        drawn.append(env.task)
+        assert np.abs(env.task_space.encode(env.task)).max() <= 1
+    assert drawn[0] == drawn[2] != drawn[1]
+
+
+def test_info_tells_distance_and_success(env: RobotEnv):
+    nominal = env.task_space.nominal
+    env.reset(seed=0, options={"task": nominal})
+    tool = env.world.tool()
+    for offset in (0.0, 0.9 * env.job.tolerance, 1.1 * env.job.tolerance, 0.5):
+        target = np.add(tool, [0.0, 0.0, offset])
+        _, info = env.reset(seed=0, options={"task": nominal, "target": target})
+        assert math.isclose(info["distance"], offset, abs_tol=1e-9)
+        assert info["is_success"] is (offset <= env.job.tolerance)
+    _, reward, _, _, info = env.step(np.ones(7))
+    assert info["distance"] == pytest.approx(np.linalg.norm(env.world.tool() - target))
+    assert reward == pytest.approx(-info["distance"])
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"tsk": None}, r"\['tsk'\] are unknown, expected 'task' or 'target'"),
+        ({"task": {}}, "expected a Task"),
+        ({"task": {"payload": [0.5]}}, "expected a Task"),
+        ({"task": Task({"payload": (0.5,)})}, r"\['payload'\], expected \['camera_shift'"),
+        ({"target": [0.5, 0.0]}, "expected 3 finite numbers"),
+        ({"target": [0.5, 0.0, float("nan")]}, "expected 3 finite numbers"),
+        ({"target": None}, "expected 3 finite numbers"),
+    ],
+)
+def test_bad_options_are_refused_and_forgotten(env: RobotEnv, options: dict, says: str):
+    with pytest.raises(ValueError, match=says):
+        env.reset(seed=0, options=options)
+    observation, _ = env.reset(seed=3)
+    np.testing.assert_array_equal(observation, env.reset(seed=3, options={})[0])
+
+
+@pytest.mark.parametrize("action", [np.full(7, np.nan), np.full(7, np.inf), np.zeros(6), np.zeros((1, 7))])
+def test_a_bad_action_is_refused_and_forgotten(env: RobotEnv, action: np.ndarray):
+    env.reset(seed=1)
+    expected = env.step(np.ones(7))[0]
+    env.reset(seed=1)
+    with pytest.raises(ValueError, match="expected 7 finite values"):
+        env.step(action)
+    env.reset(seed=1)
+    np.testing.assert_array_equal(env.step(np.ones(7))[0], expected)
+
+
+def test_actions_beyond_the_limits_are_clipped(env: RobotEnv):
+    env.reset(seed=1)
+    expected = env.step(np.ones(7))[0]
+    env.reset(seed=1)
+    np.testing.assert_array_equal(env.step(np.full(7, 5.0))[0], expected)
+
+
+def test_a_step_is_an_action_made_command_and_followed(env: RobotEnv):
+    action = np.linspace(-1, 1, 7)
+    env.reset(seed=1)
+    reading = env.sample["joint_position"]
+    command = env.interface.command(action, reading, reading)
+    observation, reward, *_ = env.step(action)
+    env.reset(seed=1)
+    assert env.move(command) == reward
+    np.testing.assert_array_equal(env.interface.observe(env.sample), observation)
+
+
+def test_a_step_needs_a_reset():
+    env = panda_seek()
+    with pytest.raises(gymnasium.error.ResetNeeded, match="reset"):
+        env.step(np.zeros(7))
+    env.close()
+
+
+def greens(image: np.ndarray) -> int:
+    red, green, blue = np.moveaxis(image.astype(int), -1, 0)
+    return int(((green > red + 60) & (green > blue + 60)).sum())
+
+
+def test_pictures_show_the_target(env: RobotEnv):
+    options = {"task": env.task_space.nominal, "target": CENTER}
+    env.reset(seed=0, options=options)
+    image = env.render()
+    assert image is not None
+    assert image.shape == (360, 480, 3)
+    assert image.dtype == np.uint8
+    assert greens(image) > 50
+    np.testing.assert_array_equal(env.render(), image)
+    env.reset(seed=0, options={**options, "target": np.add(CENTER, [0, 0, -3.0])})
+    hidden = env.render()
+    assert hidden is not None
+    assert greens(hidden) == 0
+
+
+def test_looking_does_not_change_what_happens():
+    seeing, blind = panda_reach(render_mode="rgb_array"), panda_reach()
+    for seed in range(2):
+        np.testing.assert_array_equal(seeing.reset(seed=seed)[0], blind.reset(seed=seed)[0])
+        for _ in range(10):
+            seeing.render()
+            action = seeing.action_space.sample()
+            np.testing.assert_array_equal(seeing.step(action)[0], blind.step(action)[0])
+    seeing.close()
+    blind.close()
+
+
+def test_an_unknown_render_mode_is_refused():
+    with pytest.raises(ValueError, match="render_mode is 'human', expected None or 'rgb_array'"):
+        panda_reach(render_mode="human")
+
+
+def test_closing_twice_is_allowed():
+    env = panda_reach()
+    env.close()
+    env.close()
+
+
+def test_resets_do_not_pile_up_memory(env: RobotEnv):
+    def resident() -> float:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize() / 1e6
+
+    def episodes(count: int) -> None:
+        for _ in range(count):
+            env.reset()
+            env.step(env.action_space.sample())
+
+    episodes(100)
+    before = resident()
+    episodes(1000)
+    assert resident() - before < 5

@@ -1,0 +1,153 @@
+"""A toy robot's policy, both kinds of adaptation, their graphs and bundles; small, and exported once."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from export.bundle import Adaptation, Contents, write
+from export.device.adapter import OUTPUTS
+from export.device.manifest import Collect
+from export.graphs import export_graph
+from robots.interface import ActionTerm, Interface, ObservationTerm
+
+OBSERVATION, HIDDEN, ACTION = 4, 8, 2
+PARTS = (HIDDEN * OBSERVATION, HIDDEN, ACTION * HIDDEN, ACTION, ACTION)
+FIELDS = {
+    "demonstration": ("observation", "action", "mask"),
+    "reward": ("observation", "action", "reward", "mask"),
+}
+TABLE = Interface(
+    robot="toy",
+    joints=("a", "b"),
+    control_hz=50,
+    observation=(
+        ObservationTerm("joint_position", "rad", "encoder", (0.0, 0.0), (0.5, 0.5)),
+        ObservationTerm("target", "rad", "camera", (0.0, 0.0), (0.5, 0.5)),
+    ),
+    action=ActionTerm("joint_increment", "rad", (0.1, 0.1), (-1.0, -1.0), (1.0, 1.0), lead=0.3),
+)
+
+
+def act(theta: Tensor, observation: Tensor) -> tuple[Tensor, Tensor]:
+    w1, b1, w2, b2, log_std = theta.split(PARTS)
+    hidden = torch.tanh(observation @ w1.view(HIDDEN, OBSERVATION).T + b1)
+    return hidden @ w2.view(ACTION, HIDDEN).T + b2, log_std
+
+
+def demonstration(theta: Tensor, observation: Tensor, action: Tensor, mask: Tensor) -> Tensor:
+    mean, _ = act(theta, observation)
+    return ((mean - action).square().sum(-1) * mask).sum() / mask.sum()
+
+
+def reward(theta: Tensor, observation: Tensor, action: Tensor, reward: Tensor, mask: Tensor) -> Tensor:
+    time = torch.arange(reward.shape[1])
+    ahead = time[:, None] - time[None, :]
+    discount = torch.where(ahead >= 0, 0.9 ** ahead.clamp(min=0).float(), 0.0)
+    togo = (reward * mask) @ discount * mask
+    others = mask.sum(0) - 1
+    advantage = (togo - (togo.sum(0) - togo) / others.clamp(min=1)) * mask * (others > 0)
+    advantage = advantage / (advantage.square().sum().div(mask.sum()).sqrt() + 1e-6)
+    mean, log_std = act(theta, observation)
+    logp = -(0.5 * ((action - mean) * torch.exp(-log_std)).square() + log_std).sum(-1)
+    return -(torch.exp(logp - logp.detach()) * advantage).sum() / mask.sum()
+
+
+def adaptation(loss: Callable[..., Tensor], step_sizes: Tensor) -> Callable[..., tuple[Tensor, ...]]:
+    def adapt(theta: Tensor, step: Tensor, *batch: Tensor) -> tuple[Tensor, ...]:
+        gradient, value = torch.func.grad_and_value(loss)(theta, *batch)
+        size = step_sizes.index_select(0, step.clamp(max=len(step_sizes) - 1).reshape(1))[0]
+        moved = theta - size * gradient
+        return moved, value, gradient.square().sum().sqrt(), torch.isfinite(moved).all() & torch.isfinite(value)
+
+    return adapt
+
+
+def make_batch(names: tuple[str, ...], episodes: int, steps: int, seed: int = 0) -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    fields = {
+        "observation": rng.normal(size=(episodes, steps, OBSERVATION)),
+        "action": rng.uniform(-1, 1, size=(episodes, steps, ACTION)),
+        "reward": rng.normal(size=(episodes, steps)),
+        "mask": np.arange(steps) < rng.integers(1, steps + 1, size=(episodes, 1)),
+    }
+    return {name: fields[name].astype(np.float32) for name in names}
+
+
+@dataclass(frozen=True)
+class Toy:
+    """One objective's torch function and graph, and everything that goes with them."""
+
+    name: str
+    theta: np.ndarray
+    step_sizes: np.ndarray
+    act: Callable[..., tuple[Tensor, Tensor]]
+    adapt: Callable[..., tuple[Tensor, ...]]
+    act_graph: bytes
+    adapt_graph: bytes
+
+    def batch(self, episodes: int, steps: int, seed: int = 0) -> dict[str, np.ndarray]:
+        return make_batch(FIELDS[self.name], episodes, steps, seed)
+
+    def contents(self) -> Contents:
+        kind, episodes = ("guided", 3) if self.name == "demonstration" else ("attempts", 6)
+        adaptation = Adaptation(
+            self.adapt_graph, self.name, self.step_sizes, Collect(kind, episodes, 10), self.batch(3, 10)
+        )
+        observations = np.random.default_rng(1).normal(size=(4, OBSERVATION)).astype(np.float32)
+        return Contents(
+            interface=TABLE,
+            horizon=12,
+            learner="maml",
+            act=self.act_graph,
+            theta=self.theta,
+            observations=observations,
+            adaptation=adaptation,
+            provenance={"iterations": 7},
+            evaluation={"final": [0.3, 0.1]},
+        )
+
+
+@pytest.fixture(scope="session")
+def act_graph() -> bytes:
+    return export_graph(
+        act, {"theta": torch.zeros(sum(PARTS)), "observation": torch.zeros(OBSERVATION)}, ("mean", "log_std")
+    )
+
+
+@pytest.fixture(scope="session")
+def toys(act_graph: bytes) -> dict[str, Toy]:
+    rng = np.random.default_rng(0)
+    theta = rng.normal(0, 0.5, sum(PARTS)).astype(np.float32)
+    step_sizes = rng.uniform(0.05, 0.2, (3, sum(PARTS))).astype(np.float32)
+    made = {}
+    for name, loss in (("demonstration", demonstration), ("reward", reward)):
+        adapt = adaptation(loss, torch.from_numpy(step_sizes))
+        batch = {key: torch.from_numpy(value) for key, value in make_batch(FIELDS[name], 2, 3).items()}
+        example = {"theta": torch.from_numpy(theta), "step": torch.tensor(0), **batch}
+        axes = {key: {0: "episode", 1: "time"} for key in batch}
+        made[name] = Toy(name, theta, step_sizes, act, adapt, act_graph, export_graph(adapt, example, OUTPUTS, axes))
+    return made
+
+
+@pytest.fixture(params=["demonstration", "reward"])
+def toy(request: pytest.FixtureRequest, toys: dict[str, Toy]) -> Toy:
+    return toys[request.param]
+
+
+@pytest.fixture(scope="session")
+def bundles(toys: dict[str, Toy], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    folder = tmp_path_factory.mktemp("bundles")
+    paths = {name: folder / f"{name}.zip" for name in toys}
+    for name, path in paths.items():
+        write(path, toys[name].contents())
+    return paths
+
+
+@pytest.fixture(scope="session")
+def bundle(bundles: dict[str, Path]) -> Path:
+    return bundles["demonstration"]

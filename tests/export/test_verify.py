@@ -1,0 +1,61 @@
+"""verify passes what agrees and refuses what does not."""
+
+import math
+
+import pytest
+import torch
+
+from export.verify import VerificationError, verify
+
+
+def test_what_agrees_passes_and_is_reported(toy):
+    report = verify(toy.theta, toy.act, toy.act_graph, toy.adapt, toy.adapt_graph, seeds=(0, 1))
+    assert report.act < 1e-6
+    assert report.first < 1e-5
+    assert report.chained < 1e-4
+    assert (report.steps, report.cases) == (3, 20)
+
+
+def test_a_policy_without_adaptation_is_verified_too(toy):
+    report = verify(toy.theta, toy.act, toy.act_graph)
+    assert report.act < 1e-6
+    assert math.isnan(report.chained)
+
+
+@pytest.mark.parametrize("factor", [1.0001, float("nan")])
+def test_another_act_is_refused(toy, factor):
+    def other(theta, observation):
+        mean, log_std = toy.act(theta, observation)
+        return mean * factor, log_std
+
+    with pytest.raises(VerificationError, match=r"act differs by \S+ between torch and ONNX Runtime, expected at most"):
+        verify(toy.theta, other, toy.act_graph)
+
+
+def test_another_adapt_is_refused(toy):
+    def other(theta, step, *batch):
+        following, *rest = toy.adapt(theta, step, *batch)
+        return theta + (following - theta) * 1.001, *rest
+
+    with pytest.raises(VerificationError, match="relative errors of theta's displacement are 1.00e-03"):
+        verify(toy.theta, toy.act, toy.act_graph, other, toy.adapt_graph)
+
+
+def test_an_error_that_shows_only_beyond_the_last_step_size_is_found(toy):
+    with pytest.raises(VerificationError, match="beyond the last step size"):
+        verify(
+            toy.theta,
+            toy.act,
+            toy.act_graph,
+            lambda theta, step, *batch: toy.adapt(theta, step if step < 3 else step * 0, *batch),
+            toy.adapt_graph,
+        )
+
+
+def test_disagreement_on_what_is_finite_is_refused(toy):
+    def other(theta, step, *batch):
+        *rest, _ = toy.adapt(theta, step, *batch)
+        return *rest, torch.tensor(False)
+
+    with pytest.raises(VerificationError, match="finite for ONNX Runtime alone"):
+        verify(toy.theta, toy.act, toy.act_graph, other, toy.adapt_graph)
