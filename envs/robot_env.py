@@ -124,7 +124,7 @@ class RobotEnv(gymnasium.Env[Observation, NDArray[np.float32]]):
 
     def step(self, action: NDArray[Any]) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
         if not self._commands:
-            raise gymnasium.error.ResetNeeded("step before the first reset: call reset() first")
+            raise gymnasium.error.ResetNeeded("the episode has not begun: call reset() before step()")
         reward = self.move(self.interface.command(action, self._commands[0], self.sample["joint_position"]))
         return self.interface.observe(self.sample), reward, False, self._steps >= self.job.horizon, self._info()
 
@@ -149,8 +149,9 @@ class RobotEnv(gymnasium.Env[Observation, NDArray[np.float32]]):
         """Sensor samples, fields [time, size], while a hand leads the arm along `path` [time, n] (true rad).
 
         The hand is stronger than the motors: the arm is where it is put. Uses the task and target of the last
-        reset, and nothing but sensors comes back.
+        reset, and nothing but sensors comes back. Reset before the next step.
         """
+        self._commands.clear()
         readings = self.world.lead(path) + self._drive.zero
         time = np.arange(len(path)) / self.job.spec.control_hz
         return self.job.sense(self.task, Sight(readings, self.target, time), self.np_random)

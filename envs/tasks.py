@@ -80,6 +80,11 @@ class TaskSpace:
 
     parameters: tuple[Parameter, ...]
 
+    def __post_init__(self) -> None:
+        names = [parameter.name for parameter in self.parameters]
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise ValueError(f"parameters {twice} occur more than once; give each its own name")
+
     @property
     def size(self) -> int:
         """Length of `encode`."""

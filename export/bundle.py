@@ -82,7 +82,7 @@ def write(path: str | Path, contents: Contents) -> Manifest:
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(handle, "wb") as stream:
-            with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as target:
+            with zipfile.ZipFile(stream, "w") as target:
                 for name, data in {archive.MANIFEST: text, archive.DIGEST: digest, **files}.items():
                     target.writestr(_info(name), data)
             stream.flush()
@@ -151,8 +151,7 @@ def _npy(value: NDArray[np.float32]) -> bytes:
 
 
 def _info(name: str) -> zipfile.ZipInfo:
-    """Without the time of day, the same contents make the same bytes."""
+    """Stored as it is, so that no byte can change unnoticed; without the time of day, so that bytes repeat."""
     info = zipfile.ZipInfo(name, date_time=(1980, 1, 1, 0, 0, 0))
-    info.compress_type = zipfile.ZIP_DEFLATED
     info.external_attr = 0o644 << 16
     return info

@@ -41,4 +41,4 @@ def inner_step(
     row = step_sizes.index_select(0, step.clamp(max=step_sizes.shape[0] - 1).reshape(1))[0]
     moved = theta - row * gradient
     norm = gradient.square().sum().sqrt()
-    return Step(moved, loss, norm, torch.isfinite(moved).all() & torch.isfinite(loss))
+    return Step(moved, loss, norm, torch.isfinite(moved).all() & torch.isfinite(loss) & torch.isfinite(norm))

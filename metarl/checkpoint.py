@@ -11,6 +11,7 @@ from typing import Any
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
+from torch.optim import Optimizer
 
 from metarl.config import Config
 
@@ -33,6 +34,21 @@ def write_atomic(path: Path, data: bytes) -> None:
 
 def write_json(path: Path, value: Any) -> None:
     write_atomic(path, (json.dumps(value, indent=1, allow_nan=False) + "\n").encode())
+
+
+def optimizer_state(optimizer: Optimizer, prefix: str) -> dict[str, Tensor]:
+    """The optimizer's moments as named tensors; `load_optimizer` reverses it."""
+    moments = optimizer.state_dict()["state"].items()
+    return {f"{prefix}.{index}.{name}": value for index, state in moments for name, value in state.items()}
+
+
+def load_optimizer(optimizer: Optimizer, state: Mapping[str, Tensor], prefix: str) -> None:
+    moments: dict[int, dict[str, Tensor]] = {}
+    for name, value in state.items():
+        if name.startswith(f"{prefix}."):
+            index, moment = name.removeprefix(f"{prefix}.").split(".")
+            moments.setdefault(int(index), {})[moment] = value.clone()
+    optimizer.load_state_dict(optimizer.state_dict() | {"state": moments})
 
 
 class Run:
@@ -62,10 +78,13 @@ class Run:
     @property
     def iteration(self) -> int:
         """Iterations done at the newest checkpoint; 0 without one."""
+        file = self.path / "checkpoints" / "latest.json"
         try:
-            return int(json.loads((self.path / "checkpoints" / "latest.json").read_text())["iteration"])
+            return int(json.loads(file.read_text())["iteration"])
         except FileNotFoundError:
             return 0
+        except (ValueError, TypeError, KeyError) as error:
+            raise _damaged(file, error) from error
 
     def save(self, iteration: int, state: Mapping[str, Tensor], curve: Sequence[Mapping[str, float]]) -> None:
         """Write a checkpoint, then name it the newest; older ones beyond KEEP go."""
@@ -85,6 +104,14 @@ class Run:
         try:
             state = load(file.read_bytes())
         except (OSError, SafetensorError) as error:
-            raise ValueError(f"checkpoint {file} cannot be read: {error}; train again into a new folder") from error
-        curve = json.loads((self.path / "curve.json").read_text())
-        return state, [entry for entry in curve if entry["iteration"] <= self.iteration]
+            raise _damaged(file, error) from error
+        file = self.path / "curve.json"
+        try:
+            curve = [entry for entry in json.loads(file.read_text()) if entry["iteration"] <= self.iteration]
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            raise _damaged(file, error) from error
+        return state, curve
+
+
+def _damaged(file: Path, error: Exception) -> ValueError:
+    return ValueError(f"{file} cannot be read ({type(error).__name__}: {error}); train again into a new folder")

@@ -17,12 +17,14 @@ Point = tuple[Array, Array]  # matrix [3, 3] and shift [3] (m), as PointControll
 def register(spec: RobotSpec, interface: Interface, motions: Episodes) -> Point:
     """The rigid motion from where the camera saw the targets to where the arm felt itself when guided there.
 
-    motions: fields [episode, time, ...]. Least squares over the motions' ends (Kabsch 1976), by nominal kinematics.
+    motions: fields [episode, time, ...]. Least squares over the motions' ends (Kabsch 1976), by nominal kinematics;
+    of a turn that the ends leave open, the smallest.
     """
     ends = motions.observation[:, -1]
     seen = interface.field("camera_target", ends)
     felt, _ = kinematics.forward(spec, interface.field("joint_position", ends))
-    rotation, _ = Rotation.align_vectors(felt - felt.mean(0), seen - seen.mean(0))
+    pairs = [np.vstack([points - points.mean(0), np.eye(3)]) for points in (felt, seen)]
+    rotation, _ = Rotation.align_vectors(*pairs, weights=[1.0] * len(ends) + [1e-6] * 3)
     matrix = rotation.as_matrix()
     return matrix, felt.mean(0) - matrix @ seen.mean(0)
 

@@ -44,6 +44,8 @@ class Config:
         for name in ("learning_rate", "step_size", "step_size_rate", "clip", "divergence"):
             if not 0 < getattr(self, name) < float("inf"):
                 raise ValueError(f"{name} is {getattr(self, name)}, expected a positive number")
+        if any(width < 1 for width in self.hidden):
+            raise ValueError(f"hidden is {self.hidden}, expected widths of 1 or more")
         if self.seed < 0:
             raise ValueError(f"seed is {self.seed}, expected 0 or more")
 

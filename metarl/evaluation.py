@@ -18,13 +18,15 @@ from envs.robot_env import RobotEnv, make
 from envs.tasks import Split, Task
 from export.device.adapter import Adapter
 from metarl import classical
-from metarl.baselines import DOMAIN_RANDOMIZATION, ORACLE, fine_tune, networks, train_baselines
+from metarl.baselines import DOMAIN_RANDOMIZATION, ORACLE, fine_tune, networks
 from metarl.checkpoint import Run
 from metarl.console import progress
 from metarl.episodes import Episodes, Float
 from metarl.graphs import act_graph, adapt_graph
-from metarl.learners.maml import ACTOR, MAML, tensors
+from metarl.learners.maml import ACTOR, MAML
 from metarl.learners.registry import make_learner
+from metarl.objectives import tensors
+from metarl.ppo import ppo_baselines
 from metarl.sampling.processes import make_sampler
 from metarl.sampling.serial import Sampler
 from metarl.sampling.worker import Actor, Stream, Trial, seed
@@ -81,7 +83,7 @@ class Evaluator:
 
     def __init__(self, run: Run, learner: MAML, env: RobotEnv, sampler: Sampler, thetas: dict[str, Tensor]) -> None:
         self.config, self.learner, self.env, self.sampler = run.config, learner, env, sampler
-        self.baselines, self.nets = thetas, networks(run.config, env)
+        self.baselines, self.nets = thetas, networks(run.config, env.interface, env.task_space)
         self.adapter = Adapter(adapt_graph(learner))
 
     def attempts(self, tasks: Sequence[Task], key: tuple[int, int], episodes: int, **how: Any) -> Score:
@@ -141,13 +143,14 @@ def draw(env: RobotEnv, split: Split, key: tuple[int, int], count: int) -> list[
     return [env.task_space.sample(rng, split) for rng in rngs]
 
 
-def load_learner(run: Run) -> tuple[MAML, RobotEnv]:
-    """A run's learner at its newest checkpoint, and its environment (closed)."""
+def load_learner(run: Run) -> tuple[MAML, RobotEnv, dict[str, Tensor]]:
+    """A run's learner at its newest checkpoint, its environment (closed), and all that the checkpoint holds."""
     env = make(run.config.env)
     env.close()
     learner = make_learner(run.config, env.interface)
-    learner.load(run.load()[0])
-    return learner, env
+    state, _ = run.load()
+    learner.load(state)
+    return learner, env, state
 
 
 def evaluate(
@@ -167,9 +170,11 @@ def evaluate(
     """
     torch.set_num_threads(1)
     console = console or Console()
-    learner, env = load_learner(run)
-    thetas = train_baselines(run, learner, workers, console)
-    nets = networks(run.config, env)
+    learner, env, state = load_learner(run)
+    guided = learner.objective.gather == "guided"
+    nets = networks(run.config, env.interface, env.task_space)
+    cloned = {name: state[f"baseline.{name}"] for name in nets} if guided else None
+    thetas = cloned or ppo_baselines(run, workers, console)
     actors = {ACTOR: Actor(act_graph(learner.network))}
     actors |= {name: Actor(act_graph(net), privileged=name == ORACLE) for name, net in nets.items()}
     rows = progress(console, f"evaluating on {split} tasks", 2 * steps + 4)
@@ -200,7 +205,6 @@ def evaluate(
         tuned = evaluator.fine_tuned(worlds, key, steps, step_size, episodes)
         baselines["finetune"] = dict(enumerate([randomized, *tuned]))
         show(2 * steps + 4)
-    guided = learner.objective.gather == "guided"
     spent = [run.config.episodes * (min(step, 1) if guided else step) for step in range(steps + 1)]
     length = lived[0][0].mask.shape[1] / env.job.spec.control_hz if lived else 0.0
 

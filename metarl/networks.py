@@ -44,14 +44,15 @@ class GaussianMLP:
 
     def __call__(self, theta: Tensor, observation: Tensor) -> tuple[Tensor, Tensor]:
         """Mean [..., action] at observation [..., observation], and log standard deviation [action]."""
-        hidden, start = observation, 0
+        sizes = [size for inputs, outputs in self.layers for size in (inputs * outputs, outputs)]
+        *pieces, log_std = torch.split(theta, [*sizes, self.action])
+        hidden = observation.reshape(-1, self.observation)
         for index, (inputs, outputs) in enumerate(self.layers):
-            middle, end = start + inputs * outputs, start + (inputs + 1) * outputs
-            hidden = hidden @ theta[start:middle].reshape(outputs, inputs).T + theta[middle:end]
+            weight, bias = pieces[2 * index].reshape(outputs, inputs), pieces[2 * index + 1]
+            hidden = torch.addmm(bias, hidden, weight.T)
             if index < len(self.layers) - 1:
                 hidden = torch.tanh(hidden)
-            start = end
-        return hidden, theta[start:].clamp(*LOG_STD)
+        return hidden.reshape(*observation.shape[:-1], self.action), log_std.clamp(*LOG_STD)
 
 
 def log_probability(mean: Tensor, log_std: Tensor, action: Tensor) -> Tensor:

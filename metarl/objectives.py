@@ -10,9 +10,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from metarl.episodes import Episodes
 from metarl.networks import GaussianMLP, log_probability
 
 Batch = Mapping[str, Tensor]
@@ -80,6 +82,12 @@ class Reward:
         advantage = (togo - baseline) * mask * (others > 0)
         spread = (advantage.square().sum() / mask.sum()).sqrt()
         return advantage / (spread + 1e-6)
+
+
+def tensors(episodes: Episodes) -> dict[str, Tensor]:
+    """The fields that objectives read, as tensors that share the arrays' memory."""
+    names = ("observation", "action", "reward", "mask")
+    return {name: torch.from_numpy(np.ascontiguousarray(getattr(episodes, name))) for name in names}
 
 
 OBJECTIVES: dict[str, Objective] = {"demonstration": Demonstration(), "reward": Reward()}

@@ -26,7 +26,7 @@ def pack(run: Run, out: Path, evaluation: Mapping[str, Any] | None = None) -> Re
     Golden vectors are a guided motion, or attempts, on one training task. Raises export's VerificationError if
     torch and ONNX Runtime disagree, and ValueError for a run without a checkpoint or a path that cannot be used.
     """
-    learner, env = load_learner(run)
+    learner, env, _ = load_learner(run)
     network, objective, config = learner.network, learner.objective, run.config
     theta, sizes = learner.theta.detach().numpy(), learner.step_sizes.detach().numpy()
     act, adapt = act_graph(network), adapt_graph(learner)

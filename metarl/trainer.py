@@ -15,6 +15,7 @@ from torch.utils.tensorboard import SummaryWriter
 from envs.robot_env import make
 from envs.tasks import Task, TaskSpace
 from metarl.checkpoint import Run
+from metarl.clones import Clones
 from metarl.config import Config
 from metarl.console import progress
 from metarl.episodes import Episodes
@@ -42,6 +43,7 @@ def train(config: Config, out: Path, workers: int = 2, resume: bool = False, con
     guidable = env.job.guided
     env.close()
     learner = make_learner(config, interface)
+    clones = Clones(config, learner.objective, interface, space) if learner.objective.gather == "guided" else None
     if learner.objective.gather == "guided" and not guidable:
         raise ValueError(
             f"objective {config.objective!r} needs guided motions, which {config.env} has not; use 'reward'"
@@ -51,6 +53,8 @@ def train(config: Config, out: Path, workers: int = 2, resume: bool = False, con
     if run.iteration:
         state, curve = run.load()
         learner.load(state)
+        if clones:
+            clones.load(state)
     actors = {ACTOR: Actor(act_graph(learner.network))}
     with (
         closing(make_sampler(config.env, actors, workers)) as sampler,
@@ -60,19 +64,22 @@ def train(config: Config, out: Path, workers: int = 2, resume: bool = False, con
     ):
         show(run.iteration)
 
-        def gather(iteration: int) -> list[Episodes]:
-            return learner.gather(sampler, draw_tasks(config, space, iteration), (config.seed, iteration))
+        def gather(iteration: int) -> tuple[list[Task], list[Episodes]]:
+            tasks = draw_tasks(config, space, iteration)
+            return tasks, learner.gather(sampler, tasks, (config.seed, iteration))
 
-        ahead: Future[list[Episodes]] = gatherer.submit(gather, run.iteration)
+        ahead: Future[tuple[list[Task], list[Episodes]]] = gatherer.submit(gather, run.iteration)
         saved = started = time.monotonic()
         for iteration in range(run.iteration, config.iterations):
-            batches = ahead.result()
+            tasks, batches = ahead.result()
+            last = iteration + 1 == config.iterations
             # Guided motions do not depend on the parameters: the next ones are gathered while these are learned.
-            early = learner.objective.gather == "guided" and iteration + 1 < config.iterations
-            if early:
+            if clones and not last:
                 ahead = gatherer.submit(gather, iteration + 1)
             figures = learner.update(batches, iteration / config.iterations)
-            if not early and iteration + 1 < config.iterations:
+            if clones:
+                clones.update(tasks, batches, iteration / config.iterations)
+            elif not last:
                 ahead = gatherer.submit(gather, iteration + 1)
             now = time.monotonic()
             steps = sum(batch.mask.size for batch in {id(batch): batch for batch in batches}.values())
@@ -82,8 +89,8 @@ def train(config: Config, out: Path, workers: int = 2, resume: bool = False, con
             for name, value in {**figures, "steps_per_second": rate}.items():
                 board.add_scalar(name, value, iteration + 1)
             show(iteration + 1, _line(figures, rate))
-            if now - saved > CHECKPOINT_SECONDS or iteration + 1 == config.iterations:
-                run.save(iteration + 1, learner.state(), curve)
+            if last or now - saved > CHECKPOINT_SECONDS:
+                run.save(iteration + 1, learner.state() | (clones.state() if clones else {}), curve)
                 saved = now
     return run
 

@@ -160,13 +160,14 @@ class Interface:
         """Commanded joint positions [n] (rad) after `action` [n], clipped to [-1, 1].
 
         previous: the command before [n] (at the start, the reading). reading: the encoders, now [n] (rad).
-        Raises ValueError for an action of the wrong shape or not finite.
+        Raises ValueError for any of them if it is of the wrong shape or not finite.
         """
         action = np.asarray(action)
-        if action.shape != previous.shape or not np.isfinite(action).all():
-            raise ValueError(
-                f"action is {action!r}, expected {len(self.joints)} finite values in [-1, 1]: is the policy finite?"
-            )
+        for name, value in (("action", action), ("previous command", previous), ("reading", reading)):
+            if value.shape != (len(self.joints),) or not np.isfinite(value).all():
+                raise ValueError(
+                    f"{name} is {value!r}, expected {len(self.joints)} finite values; check policy and encoders"
+                )
         scale, lower, upper = self._action
         target = previous + scale * np.minimum(np.maximum(action, -1.0), 1.0)
         lead = self.action.lead

@@ -44,18 +44,15 @@ def forward(spec: RobotSpec, angles: Array) -> tuple[Array, Array]:
     return place, jacobian
 
 
-def solve(
-    spec: RobotSpec, target: Array, start: Array | None = None, iterations: int = 25, damping: float = 1e-4
-) -> Array:
+def solve(spec: RobotSpec, target: Array, iterations: int = 25, damping: float = 1e-4) -> Array:
     """Joint angles [..., n] that bring the tool to `target` [..., 3] (base frame, m).
 
-    Damped least squares (Wampler 1986; Nakamura and Hanafusa 1986) with steps and joints held to their limits.
-    The free directions are drawn to the nominal pose, so that a target has one answer whatever the redundancy.
+    Damped least squares (Wampler 1986; Nakamura and Hanafusa 1986) from the nominal pose, with steps and joints held
+    to their limits. The free directions are drawn to that pose too, so that a target has one answer.
     A target out of reach ends at the nearest pose found: compare `forward` of the answer with the target.
     """
     target = np.asarray(target, dtype=np.float64)
-    nominal = spec.nominal if start is None else np.asarray(start, dtype=np.float64)
-    angles = np.broadcast_to(nominal, (*target.shape[:-1], len(spec.joints)))
+    angles = np.broadcast_to(spec.nominal, (*target.shape[:-1], len(spec.joints)))
     for _ in range(iterations):
         place, jacobian = forward(spec, angles)
         transpose = np.swapaxes(jacobian, -1, -2)

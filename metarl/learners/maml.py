@@ -11,10 +11,11 @@ from torch.func import vmap
 
 from envs.tasks import Task
 from metarl.adaptation import Step, inner_step
+from metarl.checkpoint import load_optimizer, optimizer_state
 from metarl.config import Config
 from metarl.episodes import Episodes
 from metarl.networks import GaussianMLP, divergence, log_probability
-from metarl.objectives import Batch, Objective, Reward
+from metarl.objectives import Batch, Objective, Reward, tensors
 from metarl.sampling.serial import Sampler
 from metarl.sampling.worker import Trial
 
@@ -91,20 +92,21 @@ class MAML:
     def state(self) -> dict[str, Tensor]:
         """Everything a checkpoint needs; `load` reverses it."""
         state = {"theta": self.theta.detach(), "step_sizes": self.step_sizes.detach()}
-        for index, moments in self._optimizer.state_dict()["state"].items():
-            state |= {f"adam.{index}.{name}": value for name, value in moments.items()}
-        return state
+        return state | optimizer_state(self._optimizer, "adam")
 
     def load(self, state: dict[str, Tensor]) -> None:
+        """Raises ValueError for the state of a learner of another size."""
+        for name, parameter in (("theta", self.theta), ("step_sizes", self.step_sizes)):
+            found = list(state[name].shape) if name in state else None
+            if found != list(parameter.shape):
+                raise ValueError(
+                    f"checkpoint holds {name} of shape {found}, expected {list(parameter.shape)}; was config.json "
+                    "or the environment changed after training?"
+                )
         with torch.no_grad():
             self.theta.copy_(state["theta"])
             self.step_sizes.copy_(state["step_sizes"])
-        moments: dict[int, dict[str, Tensor]] = {}
-        for name, value in state.items():
-            if name.startswith("adam."):
-                _, index, moment = name.split(".")
-                moments.setdefault(int(index), {})[moment] = value.clone()
-        self._optimizer.load_state_dict(self._optimizer.state_dict() | {"state": moments})
+        load_optimizer(self._optimizer, state, "adam")
 
     # --- the outer step
 
@@ -187,9 +189,3 @@ class MAML:
             for parameter, old in zip((self.theta, self.step_sizes), saved, strict=True):
                 parameter.copy_(old)
         return moved()
-
-
-def tensors(episodes: Episodes) -> dict[str, Tensor]:
-    """The fields that objectives read, as tensors that share the arrays' memory."""
-    names = ("observation", "action", "reward", "mask")
-    return {name: torch.from_numpy(np.ascontiguousarray(getattr(episodes, name))) for name in names}

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
+import threading
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 
@@ -16,7 +18,16 @@ _worker: Worker  # of this process, once it is a worker
 
 def _start(env_id: str, actors: Mapping[str, Actor]) -> None:
     global _worker
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     _worker = Worker(env_id, actors)
+
+
+def _end_with_parent() -> None:
+    """A pool's workers would wait forever for a parent that was killed."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
 
 
 def _run(trial: Trial) -> Episodes:

@@ -72,10 +72,12 @@ def test_equal_functions_give_equal_bytes_whatever_the_example_holds():
 
 def test_a_fixed_batch_size_is_refused():
     def step(theta, x):
-        weight = theta.view(2, 3)
-        return torch.func.grad(lambda at: torch.nn.functional.linear(x, at.view(2, 3)).square().mean())(weight)
+        def loss(at, x):
+            return torch.nn.functional.linear(x, at[:6].view(2, 3), at[6:]).square().mean()
 
-    example = {"theta": torch.zeros(6), "x": torch.zeros(5, 7, 3)}
+        return torch.func.grad(loss)(theta, x)
+
+    example = {"theta": torch.zeros(8), "x": torch.zeros(5, 7, 3)}
     with pytest.raises(ValueError, match=r"fixes the size of a batch axis.*use `x @ w.T \+ b`"):
         export_graph(step, example, ["gradient"], {"x": {0: "episode", 1: "time"}})
 

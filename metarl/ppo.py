@@ -1,0 +1,100 @@
+"""Baselines by stable-baselines3's PPO, as flat parameters of our own networks."""
+
+from __future__ import annotations
+
+import multiprocessing
+from concurrent.futures import ProcessPoolExecutor, wait
+from typing import Any
+
+import gymnasium
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from rich.console import Console
+from safetensors.torch import load, save
+from stable_baselines3 import PPO
+from stable_baselines3.common.callbacks import BaseCallback
+from torch import Tensor
+
+from envs.robot_env import Observation, RobotEnv, make
+from metarl.baselines import DOMAIN_RANDOMIZATION, ORACLE
+from metarl.checkpoint import Run, write_atomic
+from metarl.config import Config
+from metarl.console import progress
+from robots.interface import LIMIT
+
+STEPS = 300_000  # of simulation, for each
+
+
+class Privileged(gymnasium.ObservationWrapper[Observation, NDArray[np.float32], Observation]):
+    """The encoded task after the observation."""
+
+    def __init__(self, env: RobotEnv) -> None:
+        super().__init__(env)
+        self._robot_env = env
+        size = env.interface.observation_size + env.task_space.size
+        self.observation_space = gymnasium.spaces.Box(-LIMIT, LIMIT, (size,), np.float32)
+
+    def observation(self, observation: Observation) -> Observation:
+        known = self._robot_env.task_space.encode(self._robot_env.task)
+        return np.concatenate([observation, known]).astype(np.float32)
+
+
+def ppo_baselines(run: Run, workers: int, console: Console) -> dict[str, Tensor]:
+    """theta [P] of domain randomization and of the oracle, by name; trained once, then kept in the run folder."""
+    file = run.path / "ppo.safetensors"
+    if file.exists():
+        return load(file.read_bytes())
+    context = multiprocessing.get_context("spawn")
+    done = context.Value("q", 0)
+    names = (DOMAIN_RANDOMIZATION, ORACLE)
+    with (
+        ProcessPoolExecutor(max(1, min(workers, len(names))), context, initializer=_share, initargs=(done,)) as pool,
+        progress(console, "PPO baselines, steps", STEPS * len(names)) as show,
+    ):
+        futures = [pool.submit(_train, run.config, name) for name in names]
+        while wait(futures, timeout=0.5).not_done:
+            show(done.value)
+        thetas = {name: torch.from_numpy(future.result()) for name, future in zip(names, futures, strict=True)}
+        show(STEPS * len(names))
+    write_atomic(file, save(thetas))
+    return thetas
+
+
+_done: Any  # steps simulated by all processes
+
+
+def _share(done: Any) -> None:
+    global _done
+    _done = done
+
+
+class _Count(BaseCallback):
+    def _on_step(self) -> bool:
+        with _done.get_lock():
+            _done.value += 1
+        return True
+
+
+def _train(config: Config, name: str) -> NDArray[np.float32]:
+    """PPO on training tasks. Its policy network's layers, then its log standard deviation, are our flat theta."""
+    torch.set_num_threads(1)
+    env = make(config.env)
+    model = PPO(
+        "MlpPolicy",
+        Privileged(env) if name == ORACLE else env,
+        policy_kwargs={"net_arch": {"pi": list(config.hidden), "vf": list(config.hidden)}, "log_std_init": -0.9},
+        n_steps=2000,
+        batch_size=250,
+        learning_rate=lambda left: 1e-3 * left,
+        gamma=0.95,
+        seed=config.seed,
+        device="cpu",
+    )
+    model.learn(STEPS, callback=_Count())
+    env.close()
+    policy: Any = model.policy
+    layers = [layer for layer in policy.mlp_extractor.policy_net if isinstance(layer, torch.nn.Linear)]
+    parts = [part for layer in (*layers, policy.action_net) for part in (layer.weight.flatten(), layer.bias)]
+    theta = torch.cat([*parts, policy.log_std]).detach().numpy()
+    return np.ascontiguousarray(theta, dtype=np.float32)

@@ -1,0 +1,300 @@
+"""A bundle is whole and as it was written, or it is refused with one clear error."""
+
+import dataclasses
+import hashlib
+import json
+import re
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from export.bundle import write
+from export.device import BundleError
+from export.device.archive import LARGEST
+from export.device.bundle import inspect, load
+from export.device.manifest import Manifest
+
+NAMES = [
+    "manifest.json",
+    "manifest.sha256",
+    "act.onnx",
+    "adapt.onnx",
+    "theta.npy",
+    *(f"golden/act.{name}.npy" for name in ("observation", "mean", "log_std")),
+    *(f"golden/adapt.{name}.npy" for name in ("observation", "action", "mask", "theta_next", "loss", "gradient_norm")),
+]
+
+
+def files(path: Path) -> dict[str, bytes]:
+    with zipfile.ZipFile(path) as archive:
+        return {name: archive.read(name) for name in archive.namelist()}
+
+
+def pack(path: Path, contents: dict[str, bytes], manifest: str | None = None) -> Path:
+    """Write `contents` as a zip whose manifest (that in `contents`, or `manifest`) has the right digest."""
+    text = contents["manifest.json"] if manifest is None else manifest.encode()
+    digest = hashlib.sha256(text).hexdigest().encode()
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, data in {**contents, "manifest.json": text, "manifest.sha256": digest}.items():
+            archive.writestr(name, data)
+    return path
+
+
+def replaced(path: Path, bundle: Path, name: str, data: bytes) -> Path:
+    """The bundle with one file replaced, as the manifest then says too."""
+    contents = files(bundle) | {name: data}
+    values = json.loads(contents["manifest.json"])
+    values["entries"][name] = {"size": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+    return pack(path, contents, json.dumps(values))
+
+
+def refused(path: Path, message: str = "") -> None:
+    for read in (inspect, load):
+        with pytest.raises(BundleError, match=message) as caught:
+            read(path)
+        assert "\n" not in str(caught.value)
+
+
+def test_what_is_written_is_read(toy, bundles):
+    bundle, contents = load(bundles[toy.name]), toy.contents()
+    manifest = bundle.manifest
+    assert manifest == inspect(bundles[toy.name])
+    assert manifest == Manifest.from_json(manifest.to_json())
+    assert manifest.interface == contents.interface
+    assert (manifest.horizon, manifest.learner, manifest.objective) == (12, "maml", toy.name)
+    assert manifest.collect == contents.adaptation.collect
+    assert [field.name for field in manifest.batch] == list(contents.adaptation.batch)
+    assert manifest.batch[0].axes == ("episode", "time", 4)
+    assert manifest.step_sizes.mean == pytest.approx(toy.step_sizes.mean(1).tolist())
+    assert (manifest.provenance, manifest.evaluation) == (contents.provenance, contents.evaluation)
+    assert {"python", "numpy", "onnxruntime", "torch"} <= set(manifest.versions)
+    np.testing.assert_array_equal(bundle.theta, toy.theta)
+    assert not bundle.theta.flags.writeable
+
+
+def test_the_manifest_states_the_contract(bundle):
+    values = json.loads(files(bundle)["manifest.json"])
+    assert values["schema"] == 1
+    assert values["joints"] == [{"name": name, "unit": "rad", "lower": -1.0, "upper": 1.0} for name in "ab"]
+    assert values["control_hz"] == 50
+    assert values["batch"][1] == {"name": "action", "dtype": "float32", "axes": ["episode", "time", 2]}
+    assert values["step_sizes"]["count"] == 3
+    assert values["step_sizes"]["beyond"] == "last"
+    assert sorted(files(bundle)) == sorted(NAMES)
+
+
+def test_a_policy_that_does_not_adapt_has_a_bundle_too(toys, tmp_path):
+    write(tmp_path / "fixed.zip", dataclasses.replace(toys["reward"].contents(), adaptation=None))
+    bundle = load(tmp_path / "fixed.zip")
+    assert bundle.adapter is None
+    assert (bundle.manifest.objective, bundle.manifest.batch, bundle.manifest.step_sizes) == (None, (), None)
+
+
+def test_equal_contents_give_equal_bytes(toys, bundle, tmp_path):
+    write(tmp_path / "again.zip", toys["demonstration"].contents())
+    assert (tmp_path / "again.zip").read_bytes() == bundle.read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"act": b"nonsense"}, "cannot load the graph"),
+        ({"theta": np.zeros(5, np.float32)}, r"theta is float32\[5\], expected float32\[60\]"),
+        ({"theta": np.full(60, np.nan, np.float32)}, "NaN"),
+        ({"observations": np.zeros((3, 9), np.float32)}, r"float32\[9\], expected float32\[4\]"),
+        ({"provenance": {"loss": float("nan")}}, "not plain, finite JSON"),
+        ({"evaluation": {"when": object()}}, "not plain, finite JSON"),
+        ({"horizon": 0}, "horizon is 0, expected at least 1"),
+    ],
+)
+def test_a_failed_write_leaves_the_old_file_alone(toys, bundle, tmp_path, changes, message):
+    path = tmp_path / "policy.zip"
+    path.write_bytes(bundle.read_bytes())
+    with pytest.raises(ValueError, match=message):
+        write(path, dataclasses.replace(toys["demonstration"].contents(), **changes))
+    assert path.read_bytes() == bundle.read_bytes()
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_missing_folder_is_named(toys, tmp_path):
+    with pytest.raises(ValueError, match=r"no folder .*nowhere"):
+        write(tmp_path / "nowhere" / "policy.zip", toys["demonstration"].contents())
+
+
+def test_no_file_and_no_zip_are_refused(tmp_path):
+    refused(tmp_path / "none.zip", "no file at")
+    refused(tmp_path, "is not a whole zip file")
+    (tmp_path / "text.zip").write_text("not a zip")
+    refused(tmp_path / "text.zip", "is not a whole zip file")
+
+
+def test_a_truncated_bundle_is_refused_at_any_length(bundle, tmp_path):
+    data, path = bundle.read_bytes(), tmp_path / "cut.zip"
+    for length in sorted({*range(0, len(data), len(data) // 150), *range(len(data) - 30, len(data))}):
+        path.write_bytes(data[:length])
+        refused(path, "is not a whole zip file")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_flipped_byte_in_any_file_is_refused(bundle, tmp_path, name):
+    data = bytearray(bundle.read_bytes())
+    with zipfile.ZipFile(bundle) as archive:
+        info = archive.getinfo(name)
+    start = info.header_offset + 30 + len(info.filename)
+    for place in {start, start + info.compress_size // 2, start + info.compress_size - 1}:
+        flipped = data.copy()
+        flipped[place] ^= 0x55
+        (tmp_path / "flipped.zip").write_bytes(flipped)
+        refused(tmp_path / "flipped.zip", re.escape(name))
+
+
+def test_a_flipped_byte_anywhere_is_refused_or_changes_nothing(bundle, tmp_path):
+    data, path = bundle.read_bytes(), tmp_path / "flipped.zip"
+    whole, rng = files(bundle), np.random.default_rng(0)
+    directory = data.index(b"PK\x01\x02")
+    for place in [*rng.integers(0, len(data), 150), *rng.integers(directory, len(data), 350)]:
+        flipped = bytearray(data)
+        flipped[place] ^= 1 << rng.integers(8)
+        path.write_bytes(flipped)
+        try:
+            manifest = inspect(path)
+        except BundleError:
+            continue
+        assert manifest.to_json() == whole["manifest.json"]
+
+
+def edit(text: str, key: str, value: str) -> str:
+    """The JSON text with the top-level `key` given another value, as text."""
+    values = json.loads(text)
+    values[key] = "PLACE"
+    return json.dumps(values).replace('"PLACE"', value)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("extra", "1", r"unknown keys \['extra'\]"),
+        ("schema", "2", "has schema 2, expected 1; install the version that wrote the bundle"),
+        ("schema", "true", "has schema True, expected 1"),
+        ("schema", '1, "schema": 1', "has the key 'schema' twice"),
+        ("horizon", "NaN", "number NaN, which is not finite"),
+        ("provenance", '{"loss": Infinity}', "number Infinity"),
+        ("provenance", '{"loss": 1e999}', "number 1e999"),
+        ("provenance", '{"a": {"b": 1, "b": 2}}', "key 'b' twice"),
+        ("provenance", "[" * 5000 + "]" * 5000, "not strict JSON"),
+        ("parameters", "9" * 5000, "integer of 5000 digits"),
+        ("parameters", "61", r"act.onnx has the sizes \[60, 4, 2\], expected \[61, 4, 2\]"),
+        ("parameters", "60.0", "parameters is 60.0, expected int"),
+        ("horizon", "0", "horizon is 0, expected at least 1"),
+        ("learner", "3", "learner is 3, expected str"),
+        ("robot", '"other"', "robot is other, expected toy"),
+        ("control_hz", "100", "control_hz is 100, expected 50"),
+        ("joints", "[]", "joints is"),
+        ("interface", "{}", r"interface has the unknown keys \[\] and lacks"),
+        ("collect", "null", "expected all of them or none"),
+        ("collect", '{"kind": "magic", "episodes": 1, "steps": 1}', "kind is 'magic', expected one of"),
+        ("batch", "[]", "golden is"),
+        ("golden", "{}", "golden is"),
+        ("versions", '{"numpy": 2}', "numpy is 2, expected str"),
+        ("entries", "{}", "entries is"),
+        (
+            "step_sizes",
+            '{"count": 2, "beyond": "last", "minimum": [], "mean": [], "maximum": []}',
+            "step_sizes has count 2",
+        ),
+    ],
+)
+def test_an_edited_manifest_is_refused_by_what_is_wrong(bundle, tmp_path, key, value, message):
+    contents = files(bundle)
+    path = pack(tmp_path / "edited.zip", contents, edit(contents["manifest.json"].decode(), key, value))
+    with pytest.raises(BundleError, match=message):
+        load(path)
+
+
+@pytest.mark.parametrize(
+    ("part", "key", "value", "message"),
+    [
+        ("action", "lead", "0.3", "lead is '0.3', expected int or float"),
+        ("action", "scale", [0.1], "scale"),
+        ("action", "scale", [0.1, None], "expected a list of numbers"),
+        ("action", "upper", [-5.0, -5.0], "upper"),
+        ("action", "unit", None, "unit is None, expected str"),
+        ("action", "more", 1, r"unknown keys \['more'\]"),
+    ],
+)
+def test_an_edited_interface_is_refused(bundle, tmp_path, part, key, value, message):
+    contents = files(bundle)
+    values = json.loads(contents["manifest.json"])
+    values["interface"][part][key] = value
+    with pytest.raises(BundleError, match=message):
+        load(pack(tmp_path / "edited.zip", contents, json.dumps(values)))
+
+
+def test_an_edit_that_makes_sense_is_still_noticed(bundle, tmp_path):
+    contents = files(bundle)
+    contents["manifest.json"] = contents["manifest.json"].replace(b'"lead": 0.3', b'"lead": 3.0')
+    with zipfile.ZipFile(tmp_path / "edited.zip", "w") as archive:
+        for name, data in contents.items():
+            archive.writestr(name, data)
+    refused(tmp_path / "edited.zip", "manifest.json was changed: sha256 [0-9a-f]{64}, expected")
+
+
+def test_files_that_do_not_belong_are_refused(bundle, tmp_path):
+    refused(pack(tmp_path / "more.zip", {**files(bundle), "../evil": b""}), "expected exactly")
+    less = files(bundle)
+    del less["golden/act.mean.npy"]
+    refused(pack(tmp_path / "less.zip", less), "expected exactly")
+    refused(pack(tmp_path / "empty.zip", {}, "{}"), "has schema None")
+    with zipfile.ZipFile(tmp_path / "none.zip", "w"):
+        pass
+    refused(tmp_path / "none.zip", "expected one manifest.json")
+
+
+def test_a_file_that_would_unpack_to_too_much_is_not_unpacked(bundle, tmp_path):
+    refused(pack(tmp_path / "big.zip", {**files(bundle), "theta.npy": bytes(1 << 20)}), "has 1048576 bytes, expected")
+    refused(pack(tmp_path / "bigger.zip", files(bundle), " " * (LARGEST // 64 + 1)), "bytes, expected at most")
+
+
+@pytest.mark.parametrize(
+    ("array", "message"),
+    [
+        (np.zeros(60), "float64"),
+        (np.array([None] * 60), "expected float32"),
+        (np.zeros(7, np.float32), r"has the sizes \[7\], expected \[60\]"),
+        (np.full(60, np.inf, np.float32), "NaN or infinity"),
+        (np.asfortranarray(np.zeros((6, 10), np.float32)), "C order"),
+    ],
+)
+def test_an_array_of_another_kind_is_refused(bundle, tmp_path, array, message):
+    np.save(tmp_path / "array.npy", array)
+    path = replaced(tmp_path / "edited.zip", bundle, "theta.npy", (tmp_path / "array.npy").read_bytes())
+    with pytest.raises(BundleError, match=message):
+        load(path)
+
+
+def test_an_array_that_claims_to_be_huge_is_refused(bundle, tmp_path):
+    data = files(bundle)["theta.npy"].replace(b"(60,)", b"(9**9,)").replace(b"9**9", b"9999")
+    with pytest.raises(BundleError, match=r"holds float32\[9999\] in \d+ bytes|not a .npy file"):
+        load(replaced(tmp_path / "edited.zip", bundle, "theta.npy", data))
+
+
+@pytest.mark.parametrize("name", ["golden/act.mean.npy", "golden/adapt.theta_next.npy", "golden/adapt.loss.npy"])
+def test_other_golden_vectors_are_noticed(bundle, tmp_path, name):
+    data = files(bundle)[name]
+    values = np.frombuffer(data[128:], np.float32) * np.float32(1.001)
+    with pytest.raises(BundleError, match=r"does not answer its golden vectors on this machine: \w+ differs by"):
+        load(replaced(tmp_path / "edited.zip", bundle, name, data[:128] + values.tobytes()))
+
+
+def test_graphs_that_do_not_fit_are_refused(bundle, tmp_path, toys):
+    act, adapt = files(bundle)["act.onnx"], files(bundle)["adapt.onnx"]
+    for name, graph, message in (
+        ("act.onnx", adapt, "is it an act graph"),
+        ("adapt.onnx", act, "is it an adapt graph"),
+        ("adapt.onnx", toys["reward"].adapt_graph, "reward"),
+        ("act.onnx", act[:-9], "cannot load the graph"),
+    ):
+        with pytest.raises(BundleError, match=message):
+            load(replaced(tmp_path / "edited.zip", bundle, name, graph))

@@ -1,0 +1,177 @@
+"""Policy, adapter and Device: right inputs are answered, wrong ones refused, the initial theta is never lost."""
+
+import dataclasses
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+
+from export.bundle import write
+from export.device import Device
+from export.device.adapter import Adapter
+from export.device.policy import Policy, session
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def device(bundle) -> Device:
+    return Device.load(bundle)
+
+
+def test_the_policy_answers_as_torch_does(toy):
+    policy, rng = Policy(toy.act_graph), np.random.default_rng(0)
+    assert (policy.parameters, policy.observation_size, policy.action_size) == (60, 4, 2)
+    for _ in range(20):
+        observation = rng.normal(size=4).astype(np.float32)
+        found = policy(toy.theta, observation)
+        wanted = toy.act(torch.from_numpy(toy.theta), torch.from_numpy(observation))
+        for ours, theirs in zip(found, wanted, strict=True):
+            np.testing.assert_allclose(ours, theirs.numpy(), atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("theta", "observation", "message"),
+    [
+        (np.zeros(59, np.float32), np.zeros(4, np.float32), r"theta is float32\[59\], expected float32\[60\]"),
+        (np.zeros(60, np.float32), np.zeros(5, np.float32), r"observation is float32\[5\], expected float32\[4\]"),
+        (np.zeros(60, np.float32), np.zeros(4), r"observation is float64\[4\], expected float32\[4\]"),
+    ],
+)
+def test_the_policy_refuses_other_shapes_and_types(act_graph, theta, observation, message):
+    with pytest.raises(ValueError, match=message):
+        Policy(act_graph)(theta, observation)
+
+
+def test_graphs_with_tensors_in_other_files_are_refused(act_graph):
+    model = onnx.load_from_string(act_graph)
+    onnx.external_data_helper.set_external_data(model.graph.initializer[0], "/etc/hostname")
+    with pytest.raises(ValueError, match="keeps tensors in other files"):
+        session(model.SerializeToString())
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"mask": None}, r"batch has the fields \['action', 'observation'\], expected exactly"),
+        ({"extra": np.zeros((3, 5), np.float32)}, "expected exactly"),
+        ({"mask": np.ones((3, 4), np.float32)}, r"'mask' has shape \[3, 4\], expected \[3, 5\]"),
+        ({"action": np.ones((3, 5, 3), np.float32)}, r"'action' has shape \[3, 5, 3\], expected \[3, 5, 2\]"),
+        ({"observation": np.ones((3, 4), np.float32)}, r"'observation' has shape \[3, 4\]"),
+        ({"observation": np.ones((0, 5, 4), np.float32)}, "at least one of each"),
+        ({"mask": np.ones((3, 5))}, "'mask' is float64"),
+        ({"action": np.full((3, 5, 2), np.nan, np.float32)}, "'action' holds NaN or infinity in 30 of 30 places"),
+    ],
+)
+def test_the_adapter_refuses_a_batch_that_does_not_fit(toys, changes, message):
+    toy = toys["demonstration"]
+    batch = {name: value for name, value in (toy.batch(3, 5) | changes).items() if value is not None}
+    with pytest.raises(ValueError, match=message):
+        Adapter(toy.adapt_graph).step(toy.theta, 0, batch)
+
+
+def test_the_adapter_refuses_a_theta_or_step_that_does_not_fit(toys):
+    toy = toys["demonstration"]
+    adapter, batch = Adapter(toy.adapt_graph), toy.batch(3, 5)
+    with pytest.raises(ValueError, match=r"theta is float32\[61\], expected float32\[60\]"):
+        adapter.step(np.zeros(61, np.float32), 0, batch)
+    with pytest.raises(ValueError, match="theta holds NaN"):
+        adapter.step(np.full(60, np.nan, np.float32), 0, batch)
+    with pytest.raises(ValueError, match="step is -1, expected 0 or more"):
+        adapter.step(toy.theta, -1, batch)
+
+
+def test_adapting_lowers_the_loss_and_restore_is_exact(device, toys):
+    toy = toys["demonstration"]
+    batch, observation = toy.batch(5, 9), np.linspace(-1, 1, 4, dtype=np.float32)
+    before = device.act(observation)
+    losses = [device.adapt(batch, step).loss for step in range(4)]
+    assert losses == sorted(losses, reverse=True)
+    assert losses[-1] < losses[0]
+    assert not np.array_equal(device.act(observation), before)
+    device.restore()
+    assert device.theta.tobytes() == device.base.tobytes() == toy.theta.tobytes()
+    np.testing.assert_array_equal(device.act(observation), before)
+
+
+def test_a_step_that_is_not_finite_changes_nothing(device, toys):
+    batch = toys["demonstration"].batch(2, 3)
+    batch["mask"][:] = 0  # 0 / 0
+    taken = device.adapt(batch, 0)
+    assert not taken.finite
+    assert device.theta.tobytes() == device.base.tobytes()
+
+
+def test_theta_is_copied_in_and_read_only_outside(device):
+    mine = np.ones(60, np.float32)
+    device.theta = mine
+    mine[:] = 7
+    np.testing.assert_array_equal(device.theta, 1)
+    with pytest.raises(ValueError, match="read-only"):
+        device.theta[0] = 2
+    with pytest.raises(ValueError, match="read-only"):
+        device.base[0] = 2
+
+
+@pytest.mark.parametrize(
+    ("theta", "message"),
+    [
+        (np.ones(61, np.float32), r"theta is float32\[61\], expected float32\[60\]"),
+        (np.ones(60), r"theta is float64\[60\]"),
+        (np.full(60, np.inf, np.float32), "theta holds NaN or infinity in 60 of 60 places"),
+    ],
+)
+def test_a_wrong_theta_is_refused(device, theta, message):
+    with pytest.raises(ValueError, match=message):
+        device.theta = theta
+    np.testing.assert_array_equal(device.theta, device.base)
+
+
+@pytest.mark.parametrize(
+    ("observation", "message"),
+    [
+        (np.zeros(3, np.float32), r"observation is float32\[3\], expected float32\[4\]"),
+        (np.zeros((1, 4), np.float32), r"float32\[1, 4\]"),
+        (np.array([0, np.nan, 0, 0], np.float32), "observation holds NaN or infinity in 1 of 4 places"),
+        (np.array([0, np.inf, 0, 0], np.float32), "observation holds NaN"),
+        (None, "observation is NoneType"),
+    ],
+)
+def test_a_wrong_observation_is_refused(device, observation, message):
+    for act in (device.act, lambda seen: device.sample(seen, np.random.default_rng(0))):
+        with pytest.raises(ValueError, match=message):
+            act(observation)
+
+
+def test_exploring_actions_have_the_policys_mean_and_spread(device):
+    observation, rng = np.zeros(4, np.float32), np.random.default_rng(0)
+    actions = np.array([device.sample(observation, rng) for _ in range(4000)])
+    assert actions.dtype == np.float32
+    std = np.exp(device.theta[-2:])
+    np.testing.assert_allclose(actions.mean(0), device.act(observation), atol=0.1)
+    np.testing.assert_allclose(actions.std(0), std, rtol=0.05)
+
+
+def test_without_an_adapt_graph_adapting_is_refused(toys, tmp_path):
+    write(tmp_path / "fixed.zip", dataclasses.replace(toys["reward"].contents(), adaptation=None))
+    device = Device.load(tmp_path / "fixed.zip")
+    device.act(np.zeros(4, np.float32))
+    with pytest.raises(ValueError, match="'maml' has no gradient step"):
+        device.adapt({}, 0)
+
+
+def test_the_device_loads_nothing_heavy(bundle):
+    code = (
+        "import sys; from export.device import Device; import export.device.__main__\n"
+        "Device.load(sys.argv[1])\n"
+        "print(sorted({'torch', 'onnx', 'onnxscript', 'pybullet', 'gymnasium', 'metarl', 'envs'} & set(sys.modules)))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, bundle], cwd=ROOT, capture_output=True, text=True, check=True, env=os.environ
+    )
+    assert done.stdout.strip() == "[]"

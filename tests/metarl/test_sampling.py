@@ -1,0 +1,140 @@
+"""Sampling: the same numbers whoever computes them, in whatever order, and every draw from its own key."""
+
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import fields, replace
+
+import numpy as np
+import pytest
+import torch
+
+from envs.arm import Reach
+from metarl.config import DEFAULTS
+from metarl.episodes import Episodes
+from metarl.graphs import act_graph
+from metarl.networks import GaussianMLP
+from metarl.sampling.processes import make_sampler
+from metarl.sampling.serial import Sampler, SerialSampler
+from metarl.sampling.worker import Actor, Trial
+from metarl.trainer import draw_tasks
+from robots.arms import PANDA
+
+ENV = "metarl/PandaReach-v0"
+JOB = Reach(PANDA)
+TASKS = [JOB.space.sample(np.random.default_rng(index)) for index in range(2)]
+NETS = {
+    "policy": GaussianMLP(JOB.interface.observation_size, 7, (8,)),
+    "oracle": GaussianMLP(JOB.interface.observation_size + JOB.space.size, 7, (8,)),
+}
+THETAS = {name: net.initial(torch.Generator().manual_seed(4)) for name, net in NETS.items()}
+POINT = (np.eye(3), np.zeros(3))
+KEY = (0, 0, 0, 0)
+
+
+def by(actor: str, key: tuple[int, ...] = KEY, mode: str = "mean", task: int = 0) -> Trial:
+    return Trial(TASKS[task], key, 2, mode, actor, THETAS[actor].numpy())
+
+
+TRIALS = [
+    Trial(TASKS[0], KEY, 3, "guided"),
+    by("policy"),
+    by("policy", mode="explore"),
+    by("policy", mode="explore", task=1),
+    by("oracle", mode="explore", task=1),
+    Trial(TASKS[1], KEY, 2, "mean", point=POINT),
+]
+
+
+@pytest.fixture(scope="module")
+def actors() -> dict[str, Actor]:
+    return {name: Actor(act_graph(net), privileged=name == "oracle") for name, net in NETS.items()}
+
+
+@pytest.fixture(scope="module")
+def serial(actors: dict[str, Actor]) -> Iterator[Sampler]:
+    with closing(SerialSampler(ENV, actors)) as sampler:
+        yield sampler
+
+
+def same(a: Episodes, b: Episodes) -> bool:
+    return all(np.array_equal(getattr(a, field.name), getattr(b, field.name)) for field in fields(Episodes))
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_numbers_do_not_depend_on_who_computed_them(serial: Sampler, actors: dict[str, Actor], workers: int):
+    expected = serial.sample(TRIALS)
+    order = np.random.default_rng(workers).permutation(len(TRIALS))
+    with closing(make_sampler(ENV, actors, workers)) as sampler:
+        found = sampler.sample([TRIALS[index] for index in order])
+    assert all(same(episodes, expected[index]) for episodes, index in zip(found, order, strict=True))
+
+
+@pytest.mark.parametrize("trial", TRIALS)
+def test_another_key_gives_other_numbers(serial: Sampler, trial: Trial):
+    keys = [KEY, (1, 0, 0, 0), (0, 1, 0, 0), (0, 0, 1, 0), (0, 0, 0, 1)]
+    found = serial.sample([replace(trial, key=key) for key in keys])
+    starts = {tuple(row) for episodes in found for row in episodes.observation[:, 0].tolist()}
+    assert len(starts) == len(keys) * trial.episodes
+    ends = {tuple(row) for episodes in found for row in episodes.action[:, 0].tolist()}
+    assert len(ends) == len(starts)
+
+
+def test_fewer_episodes_are_the_first_ones(serial: Sampler):
+    for trial in TRIALS:
+        few, all_ = serial.sample([replace(trial, episodes=1), trial])
+        assert same(few, all_.map(lambda array: array[:1]))
+
+
+def test_all_who_act_meet_the_same_world(serial: Sampler):
+    task = TASKS[1]
+    seen = [
+        JOB.interface.field("camera_target", episodes.observation)
+        for episodes in serial.sample(
+            [by("policy", task=1), by("oracle", task=1), Trial(task, KEY, 2, "mean", point=POINT)]
+        )
+    ]
+    assert seen[0].std(axis=1).max() > 1e-5  # a new draw of noise at each step
+    np.testing.assert_array_equal(seen[0], seen[1])
+    np.testing.assert_array_equal(seen[0], seen[2])
+
+
+def test_exploration_is_the_policys_own_gaussian(serial: Sampler):
+    (episodes,) = serial.sample([replace(by("policy", mode="explore"), episodes=4)])
+    mean, log_std = NETS["policy"](THETAS["policy"], torch.from_numpy(episodes.observation))
+    noise = ((torch.from_numpy(episodes.action) - mean) / log_std.exp()).numpy()
+    assert abs(noise.mean()) < 0.1
+    assert abs(noise.std() - 1) < 0.1
+    assert abs(np.corrcoef(noise[:, :-1].ravel(), noise[:, 1:].ravel())[0, 1]) < 0.1
+    (calm,) = serial.sample([by("policy")])
+    mean, _ = NETS["policy"](THETAS["policy"], torch.from_numpy(calm.observation))
+    np.testing.assert_allclose(calm.action, mean, atol=1e-6)
+
+
+def test_a_point_is_reached_in_the_nominal_world(serial: Sampler):
+    nominal = JOB.space.nominal
+    seen, fixed = serial.sample(
+        [
+            Trial(nominal, KEY, 3, "mean", point=POINT),
+            Trial(nominal, KEY, 3, "mean", point=(np.zeros((3, 3)), np.array([0.5, 0.1, 0.3]))),
+        ]
+    )
+    assert seen.distance[:, -1].max() < JOB.tolerance
+    assert fixed.distance[:, -1].min() > JOB.tolerance
+
+
+def test_training_tasks_do_not_repeat():
+    config = replace(DEFAULTS["reward"], tasks=20)
+    drawn = [draw_tasks(replace(config, seed=seed), JOB.space, i) for seed in range(2) for i in range(5)]
+    assert len({str(task.values) for tasks in drawn for task in tasks}) == 2 * 5 * 20
+    assert drawn[0] == draw_tasks(config, JOB.space, 0)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_an_unknown_environment_is_refused(workers: int):
+    with pytest.raises(ValueError, match="environment 'metarl/Nothing-v0' is unknown, expected one of"):
+        make_sampler("metarl/Nothing-v0", {}, workers)
+
+
+def test_a_negative_number_of_workers_is_refused():
+    with pytest.raises(ValueError, match="workers is -1, expected 0"):
+        make_sampler(ENV, {}, -1)

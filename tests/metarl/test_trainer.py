@@ -1,0 +1,142 @@
+"""Training: the same bytes for any number of workers and after any interruption, and errors that spoil nothing."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from metarl import trainer
+from metarl.checkpoint import Run, write_json
+from metarl.config import Config
+from metarl.trainer import train
+
+ROOT = Path(__file__).parents[2]
+KILLED = """
+import json, sys
+from pathlib import Path
+from metarl import trainer
+from metarl.config import Config
+trainer.CHECKPOINT_SECONDS = 0
+trainer.train(Config.from_dict(json.loads(sys.argv[1])), Path(sys.argv[2]), workers=1)
+"""
+
+
+def parameters(run: Run) -> bytes:
+    return (run.path / "checkpoints" / f"{run.config.iterations:06d}.safetensors").read_bytes()
+
+
+def contents(folder: Path) -> dict[str, tuple[bytes, int]]:
+    """Every file of a run but its logs: bytes and time of writing."""
+    files = [path for path in folder.rglob("*") if path.is_file() and "tb" not in path.parts]
+    return {str(path.relative_to(folder)): (path.read_bytes(), path.stat().st_mtime_ns) for path in files}
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("objective", ["demonstration", "reward"])
+def test_bytes_do_not_depend_on_the_workers(
+    tiny, trained: Callable[[str], Run], tmp_path: Path, objective: str, workers: int
+):
+    expected = trained(objective)
+    run = train(tiny(objective), tmp_path / "run", workers)
+    assert parameters(run) == parameters(expected)
+    assert (run.path / "curve.json").read_bytes() == (expected.path / "curve.json").read_bytes()
+
+
+def test_another_seed_gives_other_parameters(tiny, trained: Callable[[str], Run], tmp_path: Path):
+    run = train(tiny("demonstration", seed=1), tmp_path / "run", workers=0)
+    assert parameters(run) != parameters(trained("demonstration"))
+
+
+def alive(group: int) -> bool:
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def test_a_killed_run_goes_on_to_the_same_bytes(tiny, tmp_path: Path):
+    config: Config = tiny("reward", iterations=8)
+    command = [sys.executable, "-c", KILLED, json.dumps(config.to_dict()), str(tmp_path / "killed")]
+    latest, deadline = tmp_path / "killed" / "checkpoints" / "latest.json", time.monotonic() + 60
+    with subprocess.Popen(command, cwd=ROOT, start_new_session=True, stdout=subprocess.DEVNULL) as process:
+        while process.poll() is None and time.monotonic() < deadline:
+            if latest.exists() and json.loads(latest.read_text())["iteration"] >= 2:
+                break
+            time.sleep(0.005)
+        process.send_signal(signal.SIGKILL)
+    assert process.returncode == -signal.SIGKILL
+    assert 2 <= Run(tmp_path / "killed").iteration < config.iterations
+    while alive(process.pid) and time.monotonic() < deadline:  # nor does a worker outlive its trainer
+        time.sleep(0.05)
+    assert not alive(process.pid)
+    resumed = train(config, tmp_path / "killed", workers=0, resume=True)
+    whole = train(config, tmp_path / "whole", workers=0)
+    assert parameters(resumed) == parameters(whole)
+    curve = json.loads((resumed.path / "curve.json").read_text())
+    assert curve == json.loads((whole.path / "curve.json").read_text())
+    assert [entry["iteration"] for entry in curve] == list(range(1, 9))
+
+
+def test_an_older_checkpoint_leads_to_the_same_bytes(tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(trainer, "CHECKPOINT_SECONDS", 0)
+    run = train(tiny("demonstration"), tmp_path / "run", workers=0)
+    expected = parameters(run)
+    for name in ("000002", "000003"):
+        (run.path / "checkpoints" / f"{name}.safetensors").unlink()
+    write_json(run.path / "checkpoints" / "latest.json", {"file": "000001.safetensors", "iteration": 1})
+    resumed = train(replace(run.config, seed=9), run.path, workers=0, resume=True)
+    assert resumed.config == run.config
+    assert parameters(resumed) == expected
+
+
+def test_resuming_a_finished_run_changes_nothing(trained: Callable[[str], Run]):
+    run = trained("demonstration")
+    before = contents(run.path)
+    train(run.config, run.path, workers=0, resume=True)
+    assert contents(run.path) == before
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"env": "metarl/Nothing-v0"}, "environment 'metarl/Nothing-v0' is unknown"),
+        ({"learner": "mammal"}, "learner 'mammal' is unknown, expected one of"),
+        ({"objective": "applause"}, "objective 'applause' is unknown, expected one of"),
+        ({"env": "metarl/PandaSeek-v0"}, "needs guided motions, which metarl/PandaSeek-v0 has not"),
+    ],
+)
+def test_a_run_that_cannot_be_is_refused_and_leaves_nothing(tiny, tmp_path: Path, changes: dict[str, str], says: str):
+    with pytest.raises(ValueError, match=says):
+        train(replace(tiny("demonstration"), **changes), tmp_path / "run", workers=0)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_folder_in_use_is_refused(tiny, tmp_path: Path):
+    (tmp_path / "notes.txt").write_text("mine")
+    for resume, says in ((False, "exists already; add --resume"), (True, "is not a run folder")):
+        with pytest.raises(ValueError, match=says):
+            train(tiny("demonstration"), tmp_path, workers=0, resume=resume)
+    assert os.listdir(tmp_path) == ["notes.txt"]
+
+
+@pytest.mark.parametrize(
+    "name", ["config.json", "curve.json", "checkpoints/latest.json", "checkpoints/000003.safetensors"]
+)
+def test_a_damaged_run_is_refused_and_left_as_it_is(trained: Callable[[str], Run], tmp_path: Path, name: str):
+    folder = tmp_path / "run"
+    shutil.copytree(trained("demonstration").path, folder)
+    file = folder / name
+    file.write_bytes(file.read_bytes()[:10])
+    before = contents(folder)
+    with pytest.raises(ValueError, match=file.name):
+        train(trained("demonstration").config, folder, workers=0, resume=True)
+    assert contents(folder) == before
