@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -176,10 +177,21 @@ class RobotEnv(gymnasium.Env[Observation, NDArray[np.float32]]):
 
 
 def make(env_id: str, render_mode: str | None = None) -> RobotEnv:
-    """The environment itself, without wrappers. Raises ValueError naming the known ids if it is not one of ours."""
-    known = sorted(name for name in gymnasium.registry if name.startswith("metarl/"))
-    if env_id not in known:
-        raise ValueError(f"environment {env_id!r} is unknown, expected one of {known}")
-    env = gymnasium.make(env_id, render_mode=render_mode).unwrapped
-    assert isinstance(env, RobotEnv)
+    """The environment itself, without wrappers.
+
+    env_id: a registered id, or MODULE:ID for one that importing MODULE registers. Raises ValueError, naming the ids
+    that are known, for another one.
+    """
+    module, colon, name = env_id.rpartition(":")
+    if colon:
+        try:
+            importlib.import_module(module)
+        except ImportError as error:
+            raise ValueError(f"environment {env_id!r}: module {module!r} cannot be imported ({error})") from error
+    known = sorted(known for known in gymnasium.registry if known.startswith("metarl/"))
+    if name not in gymnasium.registry:
+        raise ValueError(f"environment {env_id!r} is unknown, expected one of {known}, or MODULE:ID of your own")
+    env = gymnasium.make(name, render_mode=render_mode).unwrapped
+    if not isinstance(env, RobotEnv):
+        raise ValueError(f"environment {env_id!r} is a {type(env).__name__}, expected a RobotEnv, such as {known}")
     return env

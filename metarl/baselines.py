@@ -14,6 +14,7 @@ from metarl.objectives import Batch, Objective
 from robots.interface import Interface
 
 DOMAIN_RANDOMIZATION, ORACLE = "domain_randomization", "oracle"
+LONG = 100  # steps of `fine_tune_long`
 
 
 def networks(config: Config, interface: Interface, space: TaskSpace) -> dict[str, GaussianMLP]:
@@ -29,3 +30,15 @@ def fine_tune(network: GaussianMLP, objective: Objective, thetas: Tensor, batch:
     """thetas [task, P] after one plain gradient step of the objective on each task's batch."""
     sizes, step = torch.full((1, thetas.shape[1]), step_size), torch.tensor(0)
     return vmap(lambda theta, data: inner_step(network, objective, theta, sizes, step, data).theta)(thetas, batch)
+
+
+def fine_tune_long(network: GaussianMLP, objective: Objective, thetas: Tensor, batch: Batch, rate: float) -> Tensor:
+    """thetas [task, P] after LONG steps of Adam on each task's batch: what patience without meta-learning gives."""
+    thetas = thetas.clone().requires_grad_()
+    optimizer = torch.optim.Adam([thetas], lr=rate)  # elementwise, so the tasks do not see one another
+    for _ in range(LONG):
+        loss = vmap(lambda theta, data: objective.loss(network, theta, data))(thetas, batch).sum()
+        optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+    return thetas.detach()

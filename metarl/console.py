@@ -16,6 +16,12 @@ A = TypeVar("A")
 PLAIN_SECONDS = 15.0  # between lines where there is no terminal
 
 
+def stdout() -> Console:
+    """The user's terminal; in a file, wide enough for a table."""
+    console = Console()
+    return console if console.is_terminal else Console(width=130)
+
+
 class Show(Protocol):
     """Tell how much is done, and a few figures."""
 
@@ -55,3 +61,6 @@ def main(arguments: type[A], run: Callable[[A], None]) -> None:
     except (ValueError, FloatingPointError, OSError) as error:
         print("error:", " ".join(str(error).split()), file=sys.stderr)
         sys.exit(2)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        sys.exit(130)

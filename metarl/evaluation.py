@@ -18,12 +18,12 @@ from envs.robot_env import RobotEnv, make
 from envs.tasks import Split, Task
 from export.device.adapter import Adapter
 from metarl import classical
-from metarl.baselines import DOMAIN_RANDOMIZATION, ORACLE, fine_tune, networks
+from metarl.baselines import DOMAIN_RANDOMIZATION, ORACLE, fine_tune, fine_tune_long, networks
 from metarl.checkpoint import Run
-from metarl.console import progress
+from metarl.console import progress, stdout
 from metarl.episodes import Episodes, Float
 from metarl.graphs import act_graph, adapt_graph
-from metarl.learners.maml import ACTOR, MAML
+from metarl.learners.learner import ACTOR, Learner
 from metarl.learners.registry import make_learner
 from metarl.objectives import tensors
 from metarl.ppo import ppo_baselines
@@ -34,8 +34,10 @@ from robots.spec import Array
 
 EVALUATION, TUNING = 2**32 - 1, 2**32 - 2  # in place of an iteration, in the keys of random draws
 ATTEMPTS = 2**32 - 1  # in place of an inner step: attempts that are judged
-STEP_SIZES = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0)  # fine-tuning's best one is found on training tasks
+# Step sizes to choose from on training tasks: for plain gradient steps, and for a hundred steps of Adam.
+FINE_TUNING = {"finetune": (0.003, 0.01, 0.03, 0.1, 0.3, 1.0), "finetune_adam100": (3e-4, 1e-3, 3e-3, 1e-2)}
 Thetas = NDArray[np.float32]  # [task, P]
+Where = tuple[Sequence[Task], tuple[int, int]]  # tasks, and the start of their trials' keys
 
 
 @dataclass(frozen=True)
@@ -81,7 +83,7 @@ def gap_closed(without: Score, now: Score, oracle: Score) -> dict[str, float]:
 class Evaluator:
     """One run's policies and its baselines in the same worlds: all meet the same tasks, targets and noise."""
 
-    def __init__(self, run: Run, learner: MAML, env: RobotEnv, sampler: Sampler, thetas: dict[str, Tensor]) -> None:
+    def __init__(self, run: Run, learner: Learner, env: RobotEnv, sampler: Sampler, thetas: dict[str, Tensor]) -> None:
         self.config, self.learner, self.env, self.sampler = run.config, learner, env, sampler
         self.baselines, self.nets = thetas, networks(run.config, env.interface, env.task_space)
         self.adapter = Adapter(adapt_graph(learner))
@@ -117,25 +119,25 @@ class Evaluator:
             moved.append(self.adapter.step(theta, step, fields).theta)
         return np.stack(moved)
 
-    def fine_tuned(
-        self, tasks: Sequence[Task], key: tuple[int, int], steps: int, step_size: float, episodes: int
-    ) -> list[Score]:
-        """Domain randomization after 1 ... steps plain gradient steps on data of the learner's kind and amount."""
+    def fine_tuned(self, name: str, size: float, steps: int, where: Where, episodes: int) -> dict[int, Score]:
+        """One of FINE_TUNING on data of the learner's kind and amount, by the steps that this data serves."""
+        tasks, key = where
+        net, objective = self.nets[DOMAIN_RANDOMIZATION], self.learner.objective
         thetas = self.baselines[DOMAIN_RANDOMIZATION].expand(len(tasks), -1)
-        scores = []
-        for step in range(steps):
+        tune, rounds = (fine_tune_long, 1) if name == "finetune_adam100" else (fine_tune, steps)
+        scores = {}
+        for step in range(rounds):
             data = self.experience(tasks, key, step, DOMAIN_RANDOMIZATION, thetas.numpy())
-            net = self.nets[DOMAIN_RANDOMIZATION]
-            thetas = fine_tune(net, self.learner.objective, thetas, tensors(Episodes.stack(data)), step_size)
-            scores.append(self.attempts(tasks, key, episodes, actor=DOMAIN_RANDOMIZATION, thetas=thetas.numpy()))
+            thetas = tune(net, objective, thetas, tensors(Episodes.stack(data)), size)
+            scores[step + 1] = self.attempts(tasks, key, episodes, actor=DOMAIN_RANDOMIZATION, thetas=thetas.numpy())
         return scores
 
-    def tuned_step_size(self, steps: int) -> float:
-        """Fine-tuning's best step size on training tasks, by the distance after `steps` steps."""
+    def tuned(self, name: str, steps: int) -> float:
+        """The step size of FINE_TUNING[name] that ends nearest to the target on training tasks."""
         key = (self.config.seed, TUNING)
-        tasks = draw(self.env, "train", key, 20)
-        distances = [self.fine_tuned(tasks, key, steps, size, episodes=2)[-1].distance.mean() for size in STEP_SIZES]
-        return STEP_SIZES[int(np.nanargmin(distances))]
+        where = draw(self.env, "train", key, 20), key
+        ends = [self.fine_tuned(name, size, steps, where, episodes=2) for size in FINE_TUNING[name]]
+        return FINE_TUNING[name][int(np.nanargmin([scores[max(scores)].distance.mean() for scores in ends]))]
 
 
 def draw(env: RobotEnv, split: Split, key: tuple[int, int], count: int) -> list[Task]:
@@ -143,7 +145,7 @@ def draw(env: RobotEnv, split: Split, key: tuple[int, int], count: int) -> list[
     return [env.task_space.sample(rng, split) for rng in rngs]
 
 
-def load_learner(run: Run) -> tuple[MAML, RobotEnv, dict[str, Tensor]]:
+def load_learner(run: Run) -> tuple[Learner, RobotEnv, dict[str, Tensor]]:
     """A run's learner at its newest checkpoint, its environment (closed), and all that the checkpoint holds."""
     env = make(run.config.env)
     env.close()
@@ -162,14 +164,19 @@ def evaluate(
     seed: int = 1,
     workers: int = 2,
     console: Console | None = None,
+    step_sizes: Mapping[str, float] | None = None,
 ) -> dict[str, Any]:
     """The run's adaptation curve over 0 ... steps gradient steps and its baselines, as plain values.
 
     tasks: worlds drawn from the split; episodes: attempts per task and entry, by the mean action, with other
-    targets and noise than in adaptation. Intervals are 95 % bootstrap over tasks.
+    targets and noise than in adaptation. Intervals are 95 % bootstrap over tasks. step_sizes: of fine-tuning, if
+    known already (`finetune_step_sizes` of another evaluation of the run); by default found on training tasks.
     """
+    for name, value in (("tasks", tasks), ("steps", steps), ("episodes", episodes)):
+        if value < 1:
+            raise ValueError(f"{name} is {value}, expected 1 or more")
     torch.set_num_threads(1)
-    console = console or Console()
+    console = console or stdout()
     learner, env, state = load_learner(run)
     guided = learner.objective.gather == "guided"
     nets = networks(run.config, env.interface, env.task_space)
@@ -177,7 +184,7 @@ def evaluate(
     thetas = cloned or ppo_baselines(run, workers, console)
     actors = {ACTOR: Actor(act_graph(learner.network))}
     actors |= {name: Actor(act_graph(net), privileged=name == ORACLE) for name, net in nets.items()}
-    rows = progress(console, f"evaluating on {split} tasks", 2 * steps + 4)
+    rows = progress(console, f"evaluating on {split} tasks", steps + 5)
     with closing(make_sampler(run.config.env, actors, workers)) as sampler, rows as show:
         evaluator = Evaluator(run, learner, env, sampler, thetas)
         key = (seed, EVALUATION)
@@ -200,13 +207,14 @@ def evaluate(
         baselines = {DOMAIN_RANDOMIZATION: {0: randomized}, ORACLE: {0: oracle}}
         baselines |= _classical(evaluator, worlds, key, episodes, lived)
         show(steps + 3)
-        step_size = evaluator.tuned_step_size(steps)
+        names = [name for name in FINE_TUNING if guided or name == "finetune"]
+        sizes = step_sizes or {name: evaluator.tuned(name, steps) for name in names}
         show(steps + 4)
-        tuned = evaluator.fine_tuned(worlds, key, steps, step_size, episodes)
-        baselines["finetune"] = dict(enumerate([randomized, *tuned]))
-        show(2 * steps + 4)
+        for name in names:
+            baselines[name] = evaluator.fine_tuned(name, sizes[name], steps, (worlds, key), episodes)
+        show(steps + 5)
     spent = [run.config.episodes * (min(step, 1) if guided else step) for step in range(steps + 1)]
-    length = lived[0][0].mask.shape[1] / env.job.spec.control_hz if lived else 0.0
+    length = lived[0][0].mask.shape[1] / env.job.spec.control_hz
 
     def entry(score: Score, step: int) -> dict[str, Any]:
         spending = {"steps": step, "seconds": spent[step] * length, "episodes": spent[step]}
@@ -228,7 +236,7 @@ def evaluate(
         "engine": "pybullet",
         "curve": [entry(score, step) for step, score in enumerate(curve)],
         "baselines": {name: last(scores) for name, scores in baselines.items()},
-        "finetune_step_size": step_size,
+        "finetune_step_sizes": sizes,
     }
 
 
@@ -242,8 +250,6 @@ def _classical(
         points = [answer(job.spec, job.interface, one) for one in data]
         return evaluator.attempts(worlds, key, episodes, points=points)
 
-    if not lived:
-        return {}
     if evaluator.learner.objective.gather == "guided":
         return {"registration": {1: score(classical.register, lived[0])}}
     so_far = [

@@ -6,7 +6,7 @@ import torch
 
 from export.device.adapter import OUTPUTS
 from export.graphs import export_graph
-from metarl.learners.maml import MAML
+from metarl.learners.learner import Learner
 from metarl.networks import GaussianMLP
 
 
@@ -16,7 +16,7 @@ def act_graph(network: GaussianMLP) -> bytes:
     return export_graph(network, example, ("mean", "log_std"))
 
 
-def adapt_graph(learner: MAML) -> bytes:
+def adapt_graph(learner: Learner) -> bytes:
     """(theta [P], step, the objective's fields [episode, time, ...]) -> the adapter's OUTPUTS, of any length."""
     network = learner.network
     sizes = {"observation": (network.observation,), "action": (network.action,)}

@@ -15,7 +15,7 @@ from export.verify import Report, verify
 from metarl.checkpoint import Run
 from metarl.evaluation import EVALUATION, draw, load_learner
 from metarl.graphs import act_graph, adapt_graph
-from metarl.learners.maml import ACTOR
+from metarl.learners.learner import ACTOR
 from metarl.sampling.serial import SerialSampler
 from metarl.sampling.worker import Actor, Trial
 

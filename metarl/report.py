@@ -13,9 +13,10 @@ from rich.table import Table
 from metarl.checkpoint import write_atomic
 
 LABELS = {
-    "domain_randomization": "domain randomization, no adaptation",
-    "oracle": "oracle (sees the task)",
-    "finetune": "domain randomization, fine-tuned",
+    "domain_randomization": "domain randomization",
+    "oracle": "oracle, sees the task",
+    "finetune": "the same, fine-tuned",
+    "finetune_adam100": "the same, 100 steps of Adam",
     "registration": "classical: rigid registration",
     "trilateration": "classical: trilateration",
     "best_visited": "classical: best point visited",
@@ -24,13 +25,15 @@ LABELS = {
 
 def rows(results: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
     """(label, entry) of every row of a table, the learner's curve first."""
-    found = [(f"{results['learner']}, {entry['steps']} steps", entry) for entry in results["curve"]]
+    found = [(f"{results['learner']}, {_steps(entry)}", entry) for entry in results["curve"]]
     for name, entry in results["baselines"].items():
-        for point in entry.get("curve", [entry]):
-            steps = f", {point['steps']} steps" if name == "finetune" else ""
-            if name != "finetune" or point["steps"]:
-                found.append((LABELS.get(name, name) + steps, point))
+        points = entry.get("curve", [entry])
+        found += [(LABELS.get(name, name) + (f", {_steps(p)}" if len(points) > 1 else ""), p) for p in points]
     return found
+
+
+def _steps(entry: Mapping[str, Any]) -> str:
+    return f"{entry['steps']} step" + ("" if entry["steps"] == 1 else "s")
 
 
 def _cells(entry: Mapping[str, Any]) -> list[str]:

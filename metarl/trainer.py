@@ -17,10 +17,10 @@ from envs.tasks import Task, TaskSpace
 from metarl.checkpoint import Run
 from metarl.clones import Clones
 from metarl.config import Config
-from metarl.console import progress
+from metarl.console import progress, stdout
 from metarl.episodes import Episodes
 from metarl.graphs import act_graph
-from metarl.learners.maml import ACTOR
+from metarl.learners.learner import ACTOR
 from metarl.learners.registry import make_learner
 from metarl.sampling.processes import make_sampler
 from metarl.sampling.worker import Actor, Stream, seed
@@ -60,7 +60,7 @@ def train(config: Config, out: Path, workers: int = 2, resume: bool = False, con
         closing(make_sampler(config.env, actors, workers)) as sampler,
         closing(SummaryWriter(str(out / "tb"), purge_step=run.iteration)) as board,
         ThreadPoolExecutor(1) as gatherer,
-        progress(console or Console(), "training", config.iterations) as show,
+        progress(console or stdout(), "training", config.iterations) as show,
     ):
         show(run.iteration)
 

@@ -6,7 +6,6 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from rich.console import Console
 from rich.table import Table
 from tyro.conf import Positional
 
@@ -15,7 +14,7 @@ from export.device.driver import connect
 from export.device.run import Event
 from export.device.run import run as adapt
 from metarl.checkpoint import write_json
-from metarl.console import main
+from metarl.console import main, stdout
 
 
 @dataclass(frozen=True)
@@ -42,7 +41,7 @@ class Args:
 
 
 def run(args: Args) -> None:
-    console = Console()
+    console = stdout()
     events: list[Event] = []
 
     def tell(event: Event) -> None:

@@ -6,11 +6,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from rich.console import Console
 
 from metarl.checkpoint import Run, write_atomic, write_json
 from metarl.config import DEFAULTS
-from metarl.console import main
+from metarl.console import main, stdout
 from metarl.evaluation import evaluate
 from metarl.pack import pack
 from metarl.report import markdown, plot, table
@@ -41,7 +40,7 @@ class Args:
 
 
 def run(args: Args) -> None:
-    console = Console()
+    console = stdout()
     config = replace(DEFAULTS[OBJECTIVE[args.act]], seed=args.seed)
     out = args.out
     resume = (out / "config.json").exists()
@@ -50,7 +49,8 @@ def run(args: Args) -> None:
     trained = train(config, out, args.workers, resume, console)
     console.print("adapting with ONNX Runtime on worlds that nobody trained in")
     results = evaluate(trained, "heldout", args.tasks, workers=args.workers, console=console)
-    beyond = evaluate(trained, "extrapolation", args.tasks, workers=args.workers, console=console)
+    tuned = results["finetune_step_sizes"]
+    beyond = evaluate(trained, "extrapolation", args.tasks, workers=args.workers, console=console, step_sizes=tuned)
     for name, found in (("results", results), ("extrapolation", beyond)):
         write_json(out / f"{name}.json", found)
         write_atomic(out / f"{name}.md", markdown(found).encode())

@@ -6,11 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from rich.console import Console
 from tyro.conf import Positional
 
 from metarl.checkpoint import Run, write_json
-from metarl.console import main
+from metarl.console import main, stdout
 from metarl.evaluation import evaluate
 from metarl.report import table
 
@@ -42,7 +41,7 @@ class Args:
 
 
 def run(args: Args) -> None:
-    console = Console()
+    console = stdout()
     results = evaluate(
         Run(args.run), args.split, args.tasks, args.steps, args.episodes, args.seed, args.workers, console
     )

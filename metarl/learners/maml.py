@@ -14,16 +14,15 @@ from metarl.adaptation import Step, inner_step
 from metarl.checkpoint import load_optimizer, optimizer_state
 from metarl.config import Config
 from metarl.episodes import Episodes
+from metarl.learners.learner import ACTOR
 from metarl.networks import GaussianMLP, divergence, log_probability
 from metarl.objectives import Batch, Objective, Reward, tensors
 from metarl.sampling.serial import Sampler
 from metarl.sampling.worker import Trial
 
-ACTOR = "learner"
-
 
 class MAML:
-    """Holds the meta-parameters theta [P] and step_sizes [K, P] and the outer optimizer."""
+    """The learner whose outer gradient goes through its inner steps. Methods as in Learner."""
 
     def __init__(self, network: GaussianMLP, objective: Objective, config: Config) -> None:
         self.network, self.objective, self.config = network, objective, config
@@ -38,20 +37,12 @@ class MAML:
             ]
         )
 
-    # --- what the trainer and the exporter call
-
-    def act(self, theta: Tensor, observation: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and log standard deviation at one observation: the graph of `act.onnx`."""
-        return self.network(theta, observation)
-
     def adapt(self, theta: Tensor, step: Tensor, *fields: Tensor) -> Step:
-        """One inner step on the objective's fields, in order: the graph of `adapt.onnx`."""
         batch = dict(zip(self.objective.fields, fields, strict=True))
         sizes = self.step_sizes.detach()
         return inner_step(self.network, self.objective, theta, sizes, step, batch)
 
     def gather(self, sampler: Sampler, tasks: Sequence[Task], key: tuple[int, int]) -> list[Episodes]:
-        """The batch of each inner step, then the query: each with fields [task, episode, time, ...]."""
         count, config = len(tasks), self.config
         if self.objective.gather == "guided":
             both = config.episodes + config.query
@@ -73,10 +64,6 @@ class MAML:
         return batches
 
     def update(self, batches: Sequence[Episodes], progress: float) -> dict[str, float]:
-        """One outer step; progress in [0, 1) sets the learning rate. Returns figures for the log.
-
-        Raises FloatingPointError if the loss or its gradient is not finite; the parameters are then unchanged.
-        """
         scale = 0.02 + 0.98 * 0.5 * (1 + np.cos(np.pi * progress))
         rates = (self.config.learning_rate, self.config.step_size_rate)
         for group, rate in zip(self._optimizer.param_groups, rates, strict=True):
@@ -90,12 +77,10 @@ class MAML:
         return self._update_supervised(supports, query)
 
     def state(self) -> dict[str, Tensor]:
-        """Everything a checkpoint needs; `load` reverses it."""
         state = {"theta": self.theta.detach(), "step_sizes": self.step_sizes.detach()}
         return state | optimizer_state(self._optimizer, "adam")
 
     def load(self, state: dict[str, Tensor]) -> None:
-        """Raises ValueError for the state of a learner of another size."""
         for name, parameter in (("theta", self.theta), ("step_sizes", self.step_sizes)):
             found = list(state[name].shape) if name in state else None
             if found != list(parameter.shape):
@@ -107,8 +92,6 @@ class MAML:
             self.theta.copy_(state["theta"])
             self.step_sizes.copy_(state["step_sizes"])
         load_optimizer(self._optimizer, state, "adam")
-
-    # --- the outer step
 
     def _steps(self, thetas: Tensor, sizes: Tensor, supports: Sequence[Batch], start: int = 0) -> Tensor:
         """thetas [task, P] after one inner step on each support in turn."""

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from metarl.config import Config
+from metarl.learners.learner import Learner
 from metarl.learners.maml import MAML
 from metarl.networks import GaussianMLP
-from metarl.objectives import OBJECTIVES
+from metarl.objectives import OBJECTIVES, Objective
 from robots.interface import Interface
 
-LEARNERS = {"maml": MAML}
+LEARNERS: dict[str, Callable[[GaussianMLP, Objective, Config], Learner]] = {"maml": MAML}
 
 
-def make_learner(config: Config, interface: Interface) -> MAML:
+def make_learner(config: Config, interface: Interface) -> Learner:
     """The config's learner, untrained. Raises ValueError for a learner or objective that is not known."""
     if config.learner not in LEARNERS:
         raise ValueError(f"learner {config.learner!r} is unknown, expected one of {sorted(LEARNERS)}")

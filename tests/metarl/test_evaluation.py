@@ -92,10 +92,10 @@ def test_a_run_by_demonstration_is_evaluated_beside_its_baselines(copied: Callab
 
 def test_a_run_by_reward_is_evaluated_beside_its_baselines(copied: Callable[[str], Run]):
     run = copied("reward")
-    _, env = load_learner(run)
+    _, env, _ = load_learner(run)
     generator = torch.Generator().manual_seed(0)
-    thetas = {name: net.initial(generator) for name, net in networks(run.config, env).items()}
-    write_atomic(run.path / "baselines.safetensors", save(thetas))  # as if trained before: PPO takes minutes
+    thetas = {name: net.initial(generator) for name, net in networks(run.config, env.interface, env.task_space).items()}
+    write_atomic(run.path / "ppo.safetensors", save(thetas))  # as if trained before: PPO takes minutes
     results = evaluate(run, tasks=3, episodes=1, steps=1, workers=0)
     check(results, run, 1, {"domain_randomization", "finetune", "oracle", "trilateration", "best_visited"})
     assert [entry["episodes"] for entry in results["curve"]] == [0, 3]

@@ -10,10 +10,10 @@ from torch.func import vmap
 
 from envs.arm import Seek
 from metarl.episodes import Episodes
-from metarl.learners.maml import MAML, tensors
+from metarl.learners.maml import MAML
 from metarl.learners.registry import make_learner
 from metarl.networks import GaussianMLP, divergence
-from metarl.objectives import OBJECTIVES
+from metarl.objectives import OBJECTIVES, tensors
 from robots.arms import PANDA
 
 NETWORK = GaussianMLP(3, 2, (8,))

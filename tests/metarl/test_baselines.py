@@ -1,0 +1,61 @@
+"""Baselines: plain gradient steps, and clones that learn what they are told."""
+
+import numpy as np
+import torch
+from torch.func import grad
+
+from envs.tasks import Parameter, TaskSpace
+from metarl.baselines import DOMAIN_RANDOMIZATION, ORACLE, fine_tune
+from metarl.clones import Clones
+from metarl.episodes import Episodes
+from metarl.networks import GaussianMLP
+from metarl.objectives import OBJECTIVES
+from robots.interface import ActionTerm, Interface, ObservationTerm
+
+SPACE = TaskSpace((Parameter("offset", "rad", 0.0, -1.0, 1.0, "set", size=2),))
+TERM = ObservationTerm("joint_position", "rad", "encoder", (0.0, 0.0), (1.0, 1.0))
+COMMAND = ActionTerm("joint_increment", "rad", (0.1, 0.1), (-1.0, -1.0), (1.0, 1.0), lead=0.3)
+INTERFACE = Interface("toy", ("a", "b"), 20, (TERM,), COMMAND)
+DEMONSTRATION = OBJECTIVES["demonstration"]
+
+
+def test_fine_tuning_steps_against_each_tasks_own_gradient(make_batch):
+    network, batches = GaussianMLP(3, 2, (4,)), [make_batch(seed) for seed in range(2)]
+    thetas = torch.randn(2, network.size, dtype=torch.float64)
+    together = {name: torch.stack([batch[name] for batch in batches]) for name in batches[0]}
+    found = fine_tune(network, DEMONSTRATION, thetas, together, 0.3)
+    for theta, batch, moved in zip(thetas, batches, found, strict=True):
+        slope = grad(lambda at, data=batch: DEMONSTRATION.loss(network, at, data))(theta)
+        torch.testing.assert_close(moved, theta - 0.3 * slope)
+
+
+def learn(clones: Clones, make_episodes, start: int, end: int) -> None:
+    """Motions whose action is the task's offset, which only the oracle is told."""
+    for seed in range(start, end):
+        tasks = [SPACE.sample(np.random.default_rng([seed, index])) for index in range(8)]
+        offsets = np.array([task["offset"] for task in tasks], np.float32)[:, None, None]
+        motions: Episodes = make_episodes(seed, 8, 2, 5, observation=2)
+        motions = Episodes(**{**vars(motions), "action": np.broadcast_to(offsets, motions.action.shape)})
+        clones.update(tasks, [motions, motions], 0.0)
+
+
+def test_only_the_oracle_learns_what_the_task_decides(tiny, make_episodes):
+    config = tiny("demonstration", learning_rate=1e-2)
+    clones = Clones(config, DEMONSTRATION, INTERFACE, SPACE)
+    learn(clones, make_episodes, 0, 200)
+    observation, offset = torch.zeros(2), torch.tensor([0.5, -0.5])
+    blind, _ = GaussianMLP(2, 2, config.hidden)(clones.thetas[DOMAIN_RANDOMIZATION], observation)
+    told, _ = GaussianMLP(4, 2, config.hidden)(clones.thetas[ORACLE], torch.cat([observation, offset]))
+    assert (told - offset).abs().max() < 0.1
+    assert blind.abs().max() < 0.2
+
+
+def test_loaded_clones_go_on_with_the_same_bits(tiny, make_episodes):
+    config = tiny("demonstration")
+    clones, other = (Clones(config, DEMONSTRATION, INTERFACE, SPACE) for _ in range(2))
+    learn(clones, make_episodes, 0, 3)
+    other.load({name: value.clone() for name, value in clones.state().items()})
+    for one in (clones, other):
+        learn(one, make_episodes, 3, 6)
+    found = other.state()
+    assert all(torch.equal(found[name], value) for name, value in clones.state().items())

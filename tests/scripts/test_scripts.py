@@ -1,0 +1,92 @@
+"""The command lines, as a user meets them: from training to a robot that adapts, and what bad input says."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+TINY = ("--iterations", "2", "--tasks", "2", "--episodes", "2", "--query", "2", "--hidden", "16", "--workers", "0")
+
+
+def script(name: str, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, ROOT / "scripts" / f"{name}.py", *arguments]
+    return subprocess.run([str(part) for part in command], capture_output=True, text=True, timeout=300)
+
+
+def refused(done: subprocess.CompletedProcess[str], *words: str) -> None:
+    """One line that says what is wrong, and an exit code that is not 0."""
+    assert done.returncode == 2
+    lines = [line for line in done.stderr.splitlines() if line.startswith("error:")]
+    assert len(lines) == 1
+    assert "Traceback" not in done.stderr
+    for word in words:
+        assert word in lines[0]
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    out = tmp_path_factory.mktemp("runs") / "tiny"
+    done = script("train", "--out", out, *TINY)
+    assert done.returncode == 0, done.stderr
+    return out
+
+
+@pytest.fixture(scope="module")
+def bundle(trained):
+    done = script("export_policy", trained, "--out", trained / "bundle.zip")
+    assert done.returncode == 0, done.stderr
+    assert "verified" in done.stdout
+    return trained / "bundle.zip"
+
+
+def test_a_run_is_evaluated_beside_its_baselines(trained):
+    arguments = ("--tasks", "3", "--episodes", "1", "--steps", "1", "--workers", "0", "--json", trained / "r.json")
+    done = script("evaluate", trained, *arguments)
+    assert done.returncode == 0, done.stderr
+    results = json.loads((trained / "r.json").read_text())
+    assert [entry["steps"] for entry in results["curve"]] == [0, 1]
+    assert set(results["baselines"]) == {"domain_randomization", "finetune", "oracle", "registration"}
+
+
+def test_a_bundle_adapts_on_the_workstation_and_on_the_device(bundle, tmp_path):
+    log = tmp_path / "log.json"
+    done = script("adapt", bundle, "--steps", "2", "--attempts", "1", "--option", "seed", "3", "--log", log)
+    assert done.returncode == 0, done.stderr
+    assert [event["kind"] for event in json.loads(log.read_text())].count("adapted") == 2
+    command = [sys.executable, "-m", "export.device", str(bundle), "--driver", "pybullet", "--attempts", "1"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert "step 3: loss" in done.stdout
+
+
+def test_an_unknown_environment_or_learner_is_refused(tmp_path):
+    refused(script("train", "--out", tmp_path / "a", "--env", "metarl/Nothing-v0"), "Nothing", "PandaReach")
+    refused(script("train", "--out", tmp_path / "a", "--learner", "magic"), "magic", "maml")
+    assert not (tmp_path / "a").exists()
+
+
+def test_a_folder_that_is_not_a_run_is_refused_and_left_alone(tmp_path):
+    (tmp_path / "notes.txt").write_text("mine")
+    refused(script("evaluate", tmp_path), "notes.txt", "config.json")
+    refused(script("export_policy", tmp_path, "--out", tmp_path / "b.zip"), "config.json")
+    refused(script("train", "--out", tmp_path), "exists", "--resume")
+    assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
+
+
+def test_a_truncated_bundle_is_refused(bundle, tmp_path):
+    broken = tmp_path / "broken.zip"
+    broken.write_bytes(bundle.read_bytes()[:-100])
+    refused(script("adapt", broken), "broken.zip")
+
+
+@pytest.mark.parametrize("name", ["train", "evaluate", "export_policy", "adapt", "demo"])
+def test_help_explains_every_argument(name):
+    done = script(name, "--help")
+    assert done.returncode == 0
+    assert "--" in done.stdout
+    assert len(done.stdout) > 500
