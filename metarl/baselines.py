@@ -27,18 +27,19 @@ def networks(config: Config, interface: Interface, space: TaskSpace) -> dict[str
 
 
 def fine_tune(network: GaussianMLP, objective: Objective, thetas: Tensor, batch: Batch, step_size: float) -> Tensor:
-    """thetas [task, P] after one plain gradient step of the objective on each task's batch."""
+    """thetas [task, P] after one plain gradient step of the objective on each task's batch; not finite is not taken."""
     sizes, step = torch.full((1, thetas.shape[1]), step_size), torch.tensor(0)
-    return vmap(lambda theta, data: inner_step(network, objective, theta, sizes, step, data).theta)(thetas, batch)
+    moved = vmap(lambda theta, data: inner_step(network, objective, theta, sizes, step, data).theta)(thetas, batch)
+    return torch.where(moved.isfinite().all(-1, keepdim=True), moved, thetas)
 
 
 def fine_tune_long(network: GaussianMLP, objective: Objective, thetas: Tensor, batch: Batch, rate: float) -> Tensor:
     """thetas [task, P] after LONG steps of Adam on each task's batch: what patience without meta-learning gives."""
-    thetas = thetas.clone().requires_grad_()
-    optimizer = torch.optim.Adam([thetas], lr=rate)  # elementwise, so the tasks do not see one another
+    moved = thetas.clone().requires_grad_()
+    optimizer = torch.optim.Adam([moved], lr=rate)  # elementwise, so the tasks do not see one another
     for _ in range(LONG):
-        loss = vmap(lambda theta, data: objective.loss(network, theta, data))(thetas, batch).sum()
+        loss = vmap(lambda theta, data: objective.loss(network, theta, data))(moved, batch).sum()
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
-    return thetas.detach()
+    return torch.where(moved.isfinite().all(-1, keepdim=True), moved.detach(), thetas)

@@ -68,16 +68,22 @@ def interval(values: Float) -> dict[str, float]:
     return {"mean": mean, "low": float(found.confidence_interval.low), "high": float(found.confidence_interval.high)}
 
 
-def gap_closed(without: Score, now: Score, oracle: Score) -> dict[str, float]:
-    """Share of the distance between domain randomization and the oracle that is closed, paired over tasks."""
+def gap_closed(without: Score, now: Score, oracle: Score) -> dict[str, float] | None:
+    """Share of the distance between domain randomization and the oracle that is closed, paired over tasks.
+
+    None where there is no gap, or where resampling the tasks may lose it.
+    """
 
     def share(a: Array, b: Array, c: Array, axis: int = -1) -> Any:
         return (a.mean(axis) - b.mean(axis)) / (a.mean(axis) - c.mean(axis))
 
+    if without.distance.mean() <= oracle.distance.mean():
+        return None
     a, b, c = (score.distance.astype(np.float64) for score in (without, now, oracle))
     found = bootstrap((a, b, c), share, n_resamples=2000, method="percentile", paired=True, vectorized=True, rng=0)
     limits = found.confidence_interval
-    return {"mean": float(share(a, b, c)), "low": float(limits.low), "high": float(limits.high)}
+    values = {"mean": float(share(a, b, c)), "low": float(limits.low), "high": float(limits.high)}
+    return values if np.isfinite(list(values.values())).all() else None
 
 
 class Evaluator:
@@ -119,8 +125,13 @@ class Evaluator:
             moved.append(self.adapter.step(theta, step, fields).theta)
         return np.stack(moved)
 
-    def fine_tuned(self, name: str, size: float, steps: int, where: Where, episodes: int) -> dict[int, Score]:
-        """One of FINE_TUNING on data of the learner's kind and amount, by the steps that this data serves."""
+    def fine_tuned(
+        self, name: str, size: float, steps: int, where: Where, episodes: int, all_steps: bool = True
+    ) -> dict[int, Score]:
+        """One of FINE_TUNING on data of the learner's kind and amount, by the steps that this data serves.
+
+        Judged after every step, or after the last alone.
+        """
         tasks, key = where
         net, objective = self.nets[DOMAIN_RANDOMIZATION], self.learner.objective
         thetas = self.baselines[DOMAIN_RANDOMIZATION].expand(len(tasks), -1)
@@ -129,15 +140,20 @@ class Evaluator:
         for step in range(rounds):
             data = self.experience(tasks, key, step, DOMAIN_RANDOMIZATION, thetas.numpy())
             thetas = tune(net, objective, thetas, tensors(Episodes.stack(data)), size)
-            scores[step + 1] = self.attempts(tasks, key, episodes, actor=DOMAIN_RANDOMIZATION, thetas=thetas.numpy())
+            if all_steps or step + 1 == rounds:
+                many = thetas.numpy()
+                scores[step + 1] = self.attempts(tasks, key, episodes, actor=DOMAIN_RANDOMIZATION, thetas=many)
         return scores
 
     def tuned(self, name: str, steps: int) -> float:
         """The step size of FINE_TUNING[name] that ends nearest to the target on training tasks."""
         key = (self.config.seed, TUNING)
         where = draw(self.env, "train", key, 20), key
-        ends = [self.fine_tuned(name, size, steps, where, episodes=2) for size in FINE_TUNING[name]]
-        return FINE_TUNING[name][int(np.nanargmin([scores[max(scores)].distance.mean() for scores in ends]))]
+        ends = []
+        for size in FINE_TUNING[name]:
+            (score,) = self.fine_tuned(name, size, steps, where, episodes=2, all_steps=False).values()
+            ends.append(score.distance.mean())
+        return FINE_TUNING[name][int(np.argmin(ends))]
 
 
 def draw(env: RobotEnv, split: Split, key: tuple[int, int], count: int) -> list[Task]:
@@ -172,9 +188,9 @@ def evaluate(
     targets and noise than in adaptation. Intervals are 95 % bootstrap over tasks. step_sizes: of fine-tuning, if
     known already (`finetune_step_sizes` of another evaluation of the run); by default found on training tasks.
     """
-    for name, value in (("tasks", tasks), ("steps", steps), ("episodes", episodes)):
-        if value < 1:
-            raise ValueError(f"{name} is {value}, expected 1 or more")
+    for name, value, least in (("tasks", tasks, 2), ("steps", steps, 1), ("episodes", episodes, 1)):
+        if value < least:
+            raise ValueError(f"{name} is {value}, expected {least} or more")
     torch.set_num_threads(1)
     console = console or stdout()
     learner, env, state = load_learner(run)

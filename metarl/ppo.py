@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from rich.console import Console
+from safetensors import SafetensorError
 from safetensors.torch import load, save
 from stable_baselines3 import PPO
 from stable_baselines3.common.callbacks import BaseCallback
@@ -21,6 +22,7 @@ from metarl.baselines import DOMAIN_RANDOMIZATION, ORACLE
 from metarl.checkpoint import Run, write_atomic
 from metarl.config import Config
 from metarl.console import progress
+from metarl.sampling.processes import end_with_parent
 from robots.interface import LIMIT
 
 STEPS = 300_000  # of simulation, for each
@@ -44,7 +46,10 @@ def ppo_baselines(run: Run, workers: int, console: Console) -> dict[str, Tensor]
     """theta [P] of domain randomization and of the oracle, by name; trained once, then kept in the run folder."""
     file = run.path / "ppo.safetensors"
     if file.exists():
-        return load(file.read_bytes())
+        try:
+            return load(file.read_bytes())
+        except SafetensorError as error:
+            raise ValueError(f"{file} cannot be read ({error}); remove it to train these baselines again") from error
     context = multiprocessing.get_context("spawn")
     done = context.Value("q", 0)
     names = (DOMAIN_RANDOMIZATION, ORACLE)
@@ -66,6 +71,7 @@ _done: Any  # steps simulated by all processes
 
 def _share(done: Any) -> None:
     global _done
+    end_with_parent()
     _done = done
 
 

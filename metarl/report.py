@@ -44,7 +44,7 @@ def _cells(entry: Mapping[str, Any]) -> list[str]:
         f"{100 * distance['mean']:.1f} [{100 * distance['low']:.1f}, {100 * distance['high']:.1f}]",
         f"{100 * success['mean']:.0f} [{100 * success['low']:.0f}, {100 * success['high']:.0f}]",
         f"{entry['return']['mean']:.2f}",
-        f"{100 * gap['mean']:.0f} [{100 * gap['low']:.0f}, {100 * gap['high']:.0f}]",
+        f"{100 * gap['mean']:.0f} [{100 * gap['low']:.0f}, {100 * gap['high']:.0f}]" if gap else "no gap",
     ]
 
 

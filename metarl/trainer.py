@@ -43,12 +43,15 @@ def train(config: Config, out: Path, workers: int = 2, resume: bool = False, con
     guidable = env.job.guided
     env.close()
     learner = make_learner(config, interface)
-    clones = Clones(config, learner.objective, interface, space) if learner.objective.gather == "guided" else None
-    if learner.objective.gather == "guided" and not guidable:
+    guided = learner.objective.gather == "guided"
+    if guided and not guidable:
         raise ValueError(
             f"objective {config.objective!r} needs guided motions, which {config.env} has not; use 'reward'"
         )
     run = Run(out) if resume else Run.create(out, config)
+    if run.iteration >= config.iterations:
+        return run
+    clones = Clones(config, learner.objective, interface, space) if guided else None
     curve: list[dict[str, float]] = []
     if run.iteration:
         state, curve = run.load()
@@ -58,7 +61,7 @@ def train(config: Config, out: Path, workers: int = 2, resume: bool = False, con
     actors = {ACTOR: Actor(act_graph(learner.network))}
     with (
         closing(make_sampler(config.env, actors, workers)) as sampler,
-        closing(SummaryWriter(str(out / "tb"), purge_step=run.iteration)) as board,
+        closing(SummaryWriter(str(out / "tb"), purge_step=run.iteration + 1)) as board,
         ThreadPoolExecutor(1) as gatherer,
         progress(console or stdout(), "training", config.iterations) as show,
     ):
@@ -90,6 +93,7 @@ def train(config: Config, out: Path, workers: int = 2, resume: bool = False, con
                 board.add_scalar(name, value, iteration + 1)
             show(iteration + 1, _line(figures, rate))
             if last or now - saved > CHECKPOINT_SECONDS:
+                board.flush()
                 run.save(iteration + 1, learner.state() | (clones.state() if clones else {}), curve)
                 saved = now
     return run

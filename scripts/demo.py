@@ -6,7 +6,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-
 from metarl.checkpoint import Run, write_atomic, write_json
 from metarl.config import DEFAULTS
 from metarl.console import main, stdout

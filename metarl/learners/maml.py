@@ -22,7 +22,11 @@ from metarl.sampling.worker import Trial
 
 
 class MAML:
-    """The learner whose outer gradient goes through its inner steps. Methods as in Learner."""
+    """The learner whose outer gradient goes through its inner steps. Methods as in Learner.
+
+    By `reward` an outer step is bounded in KL, for the next data come from the policy that it leaves. By
+    `demonstration` data do not depend on the policy, and a clipped gradient suffices.
+    """
 
     def __init__(self, network: GaussianMLP, objective: Objective, config: Config) -> None:
         self.network, self.objective, self.config = network, objective, config

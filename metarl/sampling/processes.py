@@ -18,16 +18,20 @@ _worker: Worker  # of this process, once it is a worker
 
 def _start(env_id: str, actors: Mapping[str, Actor]) -> None:
     global _worker
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    end_with_parent()
     _worker = Worker(env_id, actors)
 
 
-def _end_with_parent() -> None:
-    """A pool's workers would wait forever for a parent that was killed."""
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    parent.join()
-    os._exit(1)
+def end_with_parent() -> None:
+    """Let this worker process end when its parent does: if that was killed, a pool's workers would wait forever."""
+
+    def watch() -> None:
+        parent = multiprocessing.parent_process()
+        assert parent is not None
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def _run(trial: Trial) -> Episodes:

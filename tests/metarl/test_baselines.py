@@ -5,7 +5,7 @@ import torch
 from torch.func import grad
 
 from envs.tasks import Parameter, TaskSpace
-from metarl.baselines import DOMAIN_RANDOMIZATION, ORACLE, fine_tune
+from metarl.baselines import DOMAIN_RANDOMIZATION, ORACLE, fine_tune, fine_tune_long
 from metarl.clones import Clones
 from metarl.episodes import Episodes
 from metarl.networks import GaussianMLP
@@ -27,6 +27,20 @@ def test_fine_tuning_steps_against_each_tasks_own_gradient(make_batch):
     for theta, batch, moved in zip(thetas, batches, found, strict=True):
         slope = grad(lambda at, data=batch: DEMONSTRATION.loss(network, at, data))(theta)
         torch.testing.assert_close(moved, theta - 0.3 * slope)
+
+
+def test_long_fine_tuning_descends_on_each_task_alone(make_batch):
+    network, batches = GaussianMLP(3, 2, (4,)), [make_batch(seed) for seed in range(2)]
+    thetas = torch.randn(2, network.size, dtype=torch.float64)
+    together = {name: torch.stack([batch[name] for batch in batches]) for name in batches[0]}
+    found = fine_tune_long(network, DEMONSTRATION, thetas, together, 0.02)
+    for theta, batch, moved in zip(thetas, batches, found, strict=True):
+        alone = fine_tune_long(
+            network, DEMONSTRATION, theta[None], {name: value[None] for name, value in batch.items()}, 0.02
+        )
+        torch.testing.assert_close(alone[0], moved)
+        before, after = (DEMONSTRATION.loss(network, at, batch) for at in (theta, moved))
+        assert after < 0.5 * before
 
 
 def learn(clones: Clones, make_episodes, start: int, end: int) -> None:

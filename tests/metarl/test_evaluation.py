@@ -84,10 +84,11 @@ def copied(trained: Callable[[str], Run], tmp_path: Path) -> Callable[[str], Run
 def test_a_run_by_demonstration_is_evaluated_beside_its_baselines(copied: Callable[[str], Run]):
     run = copied("demonstration")
     results = evaluate(run, tasks=3, episodes=1, steps=2, workers=0)
-    check(results, run, 2, {"domain_randomization", "finetune", "oracle", "registration"})
+    check(results, run, 2, {"domain_randomization", "finetune", "finetune_adam100", "oracle", "registration"})
     assert [entry["episodes"] for entry in results["curve"]] == [0, 2, 2]
     assert [entry["seconds"] for entry in results["curve"]] == [0, 3.0, 3.0]
-    assert evaluate(run, tasks=3, episodes=1, steps=2, workers=1) == results
+    sizes = results["finetune_step_sizes"]
+    assert evaluate(run, tasks=3, episodes=1, steps=2, workers=1, step_sizes=sizes) == results
 
 
 def test_a_run_by_reward_is_evaluated_beside_its_baselines(copied: Callable[[str], Run]):
@@ -100,6 +101,12 @@ def test_a_run_by_reward_is_evaluated_beside_its_baselines(copied: Callable[[str
     check(results, run, 1, {"domain_randomization", "finetune", "oracle", "trilateration", "best_visited"})
     assert [entry["episodes"] for entry in results["curve"]] == [0, 3]
     assert [entry["seconds"] for entry in results["curve"]] == [0, 3.0]
+
+
+@pytest.mark.parametrize("name", ["tasks", "steps", "episodes"])
+def test_an_evaluation_of_nothing_is_refused(trained: Callable[[str], Run], name: str):
+    with pytest.raises(ValueError, match=f"{name} is 0, expected 1 or more"):
+        evaluate(trained("demonstration"), workers=0, **{name: 0})
 
 
 def test_a_run_that_has_not_begun_is_refused(tiny, tmp_path: Path):

@@ -1,5 +1,6 @@
 """The outer step on hand-made episodes: it learns, keeps its bounds, fails cleanly and goes on from a checkpoint."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -33,12 +34,16 @@ def shifted(make_episodes, seed: int) -> list[Episodes]:
     return [support, support, query]
 
 
-def sampled(make_episodes, learner: MAML, seed: int = 0) -> list[Episodes]:
-    """Batches [4 tasks] of actions that the learner's own policy draws, with a reward for the first element."""
+def sampled(make_episodes, learner: MAML, seed: int = 0, scales: Sequence[float] = (1, 1, 1)) -> list[Episodes]:
+    """Batches [4 tasks] of actions that the learner's own policy draws, with a reward for the first element.
+
+    scales: of the observations in each batch.
+    """
     generator = torch.Generator().manual_seed(seed)
     thetas, batches = learner.theta.detach().expand(4, -1), []
     for step in range(learner.config.inner_steps + 1):
         batch = make_episodes(seed + step, 4, 6, 5)
+        batch = replace(batch, observation=batch.observation * np.float32(scales[step]))
         mean, log_std = vmap(learner.network)(thetas, torch.from_numpy(batch.observation))
         noise = torch.randn(mean.shape, generator=generator) * log_std.exp()[:, None, None]
         batch = replace(batch, action=(mean + noise).numpy())
@@ -75,10 +80,13 @@ def test_demonstration_learns_to_adapt(tiny, make_episodes, first_order: bool):
     assert not torch.equal(learner.step_sizes, sizes)
 
 
-@pytest.mark.parametrize("rate", [1e-3, 1.0])
-def test_an_outer_step_by_reward_moves_the_policy_within_bounds(tiny, make_episodes, rate: float):
+@pytest.mark.parametrize("scales", [(1, 1, 1), (5, 1, 0.2)])  # the second moves most before adaptation
+@pytest.mark.parametrize("rate", [1e-3, 1e-2, 1.0])
+def test_an_outer_step_by_reward_moves_the_policy_within_bounds(
+    tiny, make_episodes, rate: float, scales: tuple[float, ...]
+):
     learner = make(tiny, "reward", inner_steps=2, passes=10, learning_rate=rate, step_size_rate=rate)
-    *supports, query = batches = sampled(make_episodes, learner)
+    *supports, query = batches = sampled(make_episodes, learner, scales=scales)
 
     def policies() -> list[tuple[Tensor, Tensor]]:
         """Before adaptation at the first observations, after it at the query's."""

@@ -15,7 +15,7 @@ from metarl.graphs import act_graph
 from metarl.networks import GaussianMLP
 from metarl.sampling.processes import make_sampler
 from metarl.sampling.serial import Sampler, SerialSampler
-from metarl.sampling.worker import Actor, Trial
+from metarl.sampling.worker import Actor, Stream, Trial, seed
 from metarl.trainer import draw_tasks
 from robots.arms import PANDA
 
@@ -77,6 +77,10 @@ def test_another_key_gives_other_numbers(serial: Sampler, trial: Trial):
     assert len(starts) == len(keys) * trial.episodes
     ends = {tuple(row) for episodes in found for row in episodes.action[:, 0].tolist()}
     assert len(ends) == len(starts)
+
+
+def test_streams_at_one_key_are_independent():
+    assert len({tuple(seed(stream, KEY).generate_state(4)) for stream in Stream}) == len(Stream)
 
 
 def test_fewer_episodes_are_the_first_ones(serial: Sampler):

@@ -134,6 +134,7 @@ def test_a_folder_in_use_is_refused(tiny, tmp_path: Path):
 def test_a_damaged_run_is_refused_and_left_as_it_is(trained: Callable[[str], Run], tmp_path: Path, name: str):
     folder = tmp_path / "run"
     shutil.copytree(trained("demonstration").path, folder)
+    write_json(folder / "config.json", {**trained("demonstration").config.to_dict(), "iterations": 4})
     file = folder / name
     file.write_bytes(file.read_bytes()[:10])
     before = contents(folder)
