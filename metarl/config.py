@@ -62,7 +62,7 @@ DEFAULTS = {
     "demonstration": Config(
         env="metarl/PandaReach-v0",
         objective="demonstration",
-        iterations=1500,
+        iterations=1300,
         hidden=(128, 128),
         tasks=25,
         episodes=5,

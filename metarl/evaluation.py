@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
@@ -20,6 +20,7 @@ from export.device.adapter import Adapter
 from metarl import classical
 from metarl.baselines import DOMAIN_RANDOMIZATION, ORACLE, fine_tune, fine_tune_long, networks
 from metarl.checkpoint import Run
+from metarl.classical import Point
 from metarl.console import progress, stdout
 from metarl.episodes import Episodes, Float
 from metarl.graphs import act_graph, adapt_graph
@@ -30,12 +31,14 @@ from metarl.ppo import ppo_baselines
 from metarl.sampling.processes import make_sampler
 from metarl.sampling.serial import Sampler
 from metarl.sampling.worker import Actor, Stream, Trial, seed
-from robots.spec import Array
+from robots.interface import Interface
+from robots.spec import Array, RobotSpec
 
 EVALUATION, TUNING = 2**32 - 1, 2**32 - 2  # in place of an iteration, in the keys of random draws
 ATTEMPTS = 2**32 - 1  # in place of an inner step: attempts that are judged
 # Step sizes to choose from on training tasks: for plain gradient steps, and for a hundred steps of Adam.
 FINE_TUNING = {"finetune": (0.003, 0.01, 0.03, 0.1, 0.3, 1.0), "finetune_adam100": (3e-4, 1e-3, 3e-3, 1e-2)}
+Answer = Callable[[RobotSpec, Interface, Episodes], Point]
 Thetas = NDArray[np.float32]  # [task, P]
 Where = tuple[Sequence[Task], tuple[int, int]]  # tasks, and the start of their trials' keys
 
@@ -94,27 +97,31 @@ class Evaluator:
         self.baselines, self.nets = thetas, networks(run.config, env.interface, env.task_space)
         self.adapter = Adapter(adapt_graph(learner))
 
-    def attempts(self, tasks: Sequence[Task], key: tuple[int, int], episodes: int, **how: Any) -> Score:
-        """How well attempts go that act by the mean. how: `actor` and `thetas`, or `points` per task."""
-        trials = []
-        for index, task in enumerate(tasks):
-            part = {"point": how["points"][index]} if "points" in how else {}
-            part |= {"actor": how["actor"], "theta": how["thetas"][index]} if "actor" in how else {}
-            trials.append(Trial(task, (*key, index, ATTEMPTS), episodes, "mean", **part))
+    def attempts(
+        self,
+        where: Where,
+        episodes: int,
+        actor: str = "",
+        thetas: Thetas | None = None,
+        points: Sequence[Point] | None = None,
+    ) -> Score:
+        """How well attempts go that act by the mean of an actor with a theta per task, or aim at a point per task."""
+        tasks, key = where
+        many = [None] * len(tasks)
+        who = zip(tasks, many if thetas is None else thetas, points or many, strict=True)
+        trials = [
+            Trial(task, (*key, index, ATTEMPTS), episodes, "mean", actor, theta, point)
+            for index, (task, theta, point) in enumerate(who)
+        ]
         return Score.of(self.sampler.sample(trials), self.env.job.tolerance)
 
-    def experience(
-        self, tasks: Sequence[Task], key: tuple[int, int], step: int, actor: str, thetas: Thetas
-    ) -> list[Episodes]:
-        """What each task's robot has to learn from before inner step `step`."""
-        count = self.config.episodes
-        if self.learner.objective.gather == "guided":  # the same motions for every step
-            trials = [Trial(task, (*key, index, 0), count, "guided") for index, task in enumerate(tasks)]
-        else:
-            trials = [
-                Trial(task, (*key, index, step), count, "explore", actor, thetas[index])
-                for index, task in enumerate(tasks)
-            ]
+    def experience(self, where: Where, step: int, actor: str, thetas: Thetas) -> list[Episodes]:
+        """What each task's robot has to learn from before inner step `step`; the same motions for every step."""
+        guided = self.learner.objective.gather == "guided"
+        trials = []
+        for index, (task, theta) in enumerate(zip(where[0], thetas, strict=True)):
+            key, count = (*where[1], index, 0 if guided else step), self.config.episodes
+            trials.append(Trial(task, key, count, "guided" if guided else "explore", actor, theta))
         return self.sampler.sample(trials)
 
     def adapt(self, thetas: Thetas, step: int, batches: Sequence[Episodes]) -> Thetas:
@@ -132,17 +139,15 @@ class Evaluator:
 
         Judged after every step, or after the last alone.
         """
-        tasks, key = where
         net, objective = self.nets[DOMAIN_RANDOMIZATION], self.learner.objective
-        thetas = self.baselines[DOMAIN_RANDOMIZATION].expand(len(tasks), -1)
+        thetas = self.baselines[DOMAIN_RANDOMIZATION].expand(len(where[0]), -1)
         tune, rounds = (fine_tune_long, 1) if name == "finetune_adam100" else (fine_tune, steps)
         scores = {}
         for step in range(rounds):
-            data = self.experience(tasks, key, step, DOMAIN_RANDOMIZATION, thetas.numpy())
+            data = self.experience(where, step, DOMAIN_RANDOMIZATION, thetas.numpy())
             thetas = tune(net, objective, thetas, tensors(Episodes.stack(data)), size)
             if all_steps or step + 1 == rounds:
-                many = thetas.numpy()
-                scores[step + 1] = self.attempts(tasks, key, episodes, actor=DOMAIN_RANDOMIZATION, thetas=many)
+                scores[step + 1] = self.attempts(where, episodes, DOMAIN_RANDOMIZATION, thetas.numpy())
         return scores
 
     def tuned(self, name: str, steps: int) -> float:
@@ -203,31 +208,29 @@ def evaluate(
     rows = progress(console, f"evaluating on {split} tasks", steps + 5)
     with closing(make_sampler(run.config.env, actors, workers)) as sampler, rows as show:
         evaluator = Evaluator(run, learner, env, sampler, thetas)
-        key = (seed, EVALUATION)
-        worlds = draw(env, split, key, tasks)
+        where = draw(env, split, (seed, EVALUATION), tasks), (seed, EVALUATION)
 
         def fixed(name: str) -> Score:
-            many = thetas[name].expand(tasks, -1).numpy()
-            return evaluator.attempts(worlds, key, episodes, actor=name, thetas=many)
+            return evaluator.attempts(where, episodes, name, thetas[name].expand(tasks, -1).numpy())
 
         randomized, oracle = fixed(DOMAIN_RANDOMIZATION), fixed(ORACLE)
         show(2)
         adapted = learner.theta.detach().expand(tasks, -1).numpy()
         lived: list[list[Episodes]] = []
-        curve = [evaluator.attempts(worlds, key, episodes, actor=ACTOR, thetas=adapted)]
+        curve = [evaluator.attempts(where, episodes, ACTOR, adapted)]
         for step in range(steps):
-            lived.append(evaluator.experience(worlds, key, step, ACTOR, adapted))
+            lived.append(evaluator.experience(where, step, ACTOR, adapted))
             adapted = evaluator.adapt(adapted, step, lived[-1])
-            curve.append(evaluator.attempts(worlds, key, episodes, actor=ACTOR, thetas=adapted))
+            curve.append(evaluator.attempts(where, episodes, ACTOR, adapted))
             show(step + 3)
         baselines = {DOMAIN_RANDOMIZATION: {0: randomized}, ORACLE: {0: oracle}}
-        baselines |= _classical(evaluator, worlds, key, episodes, lived)
+        baselines |= _classical(evaluator, where, episodes, lived)
         show(steps + 3)
         names = [name for name in FINE_TUNING if guided or name == "finetune"]
         sizes = step_sizes or {name: evaluator.tuned(name, steps) for name in names}
         show(steps + 4)
         for name in names:
-            baselines[name] = evaluator.fine_tuned(name, sizes[name], steps, (worlds, key), episodes)
+            baselines[name] = evaluator.fine_tuned(name, sizes[name], steps, where, episodes)
         show(steps + 5)
     spent = [run.config.episodes * (min(step, 1) if guided else step) for step in range(steps + 1)]
     length = lived[0][0].mask.shape[1] / env.job.spec.control_hz
@@ -257,14 +260,14 @@ def evaluate(
 
 
 def _classical(
-    evaluator: Evaluator, worlds: Sequence[Task], key: tuple[int, int], episodes: int, lived: list[list[Episodes]]
+    evaluator: Evaluator, where: Where, episodes: int, lived: list[list[Episodes]]
 ) -> dict[str, dict[int, Score]]:
     """The classical answers from the learner's own experience, by the inner steps that it served."""
     job = evaluator.env.job
 
-    def score(answer: Any, data: Sequence[Episodes]) -> Score:
+    def score(answer: Answer, data: Sequence[Episodes]) -> Score:
         points = [answer(job.spec, job.interface, one) for one in data]
-        return evaluator.attempts(worlds, key, episodes, points=points)
+        return evaluator.attempts(where, episodes, points=points)
 
     if evaluator.learner.objective.gather == "guided":
         return {"registration": {1: score(classical.register, lived[0])}}
