@@ -96,14 +96,18 @@ class Reach:
     def reward(self, tool: Array, target: Array, rng: np.random.Generator) -> float:
         return closeness(tool, target)
 
-    def guide(self, target: Array, rng: np.random.Generator) -> Array:
-        """1.5 s from anywhere to the pose over the target: a share of the way each step, at most 2 rad/s."""
-        goal = kinematics.solve(self.spec, target, iterations=12)
-        angles = self.spec.nominal + rng.normal(0, 0.25, goal.shape)
-        path = [np.clip(angles, self.spec.lower, self.spec.upper)]
+    def guide(self, task: Task, target: Array, rng: np.random.Generator) -> Array:
+        """1.5 s of pulling the hand to the target: a share of the way each step, no joint faster than 2 rad/s.
+
+        The arm yields as little as it can and keeps what posture it has: a hand that knew the nominal posture in
+        true angles would give the joint zeros away. It starts where its encoders take for near nominal.
+        """
+        noise = rng.normal(0, 0.12, (*target.shape[:-1], len(self.spec.joints)))
+        path = [self.spec.nominal + noise - task["joint_zero"]]
         for _ in range(30):
-            step = 0.3 * (goal - path[-1])
-            path.append(path[-1] + step / np.maximum(1.0, np.abs(step).max(axis=-1, keepdims=True) / 0.1))
+            step = 0.3 * kinematics.toward(self.spec, path[-1], target)
+            step /= np.maximum(1.0, np.abs(step).max(axis=-1, keepdims=True) / 0.1)
+            path.append(np.clip(path[-1] + step, self.spec.lower, self.spec.upper))
         return np.stack(path, axis=-2)
 
     def markers(self, task: Task, target: Array) -> list[Marker]:
@@ -154,7 +158,7 @@ class Seek:
     def reward(self, tool: Array, target: Array, rng: np.random.Generator) -> float:
         return closeness(tool, target) + float(rng.normal(0, REWARD_NOISE))
 
-    def guide(self, target: Array, rng: np.random.Generator) -> Array:
+    def guide(self, task: Task, target: Array, rng: np.random.Generator) -> Array:
         raise ValueError("Seek has no guided motions: nobody knows the target; use the objective 'reward'")
 
     def markers(self, task: Task, target: Array) -> list[Marker]:

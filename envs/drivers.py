@@ -45,7 +45,7 @@ class PyBulletDriver:
     def guided(self) -> dict[str, Array]:
         job = self.env.job
         self._reset()
-        return self.env.guided(job.guide(self.env.target, self._rng))
+        return self.env.guided(job.guide(self.world, self.env.target, self._rng))
 
     def close(self) -> None:
         self.env.close()

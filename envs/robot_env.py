@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from envs import randomize
 from envs.tasks import Task, TaskSpace
 from envs.world import Marker, PyBulletWorld
-from robots import actuation
+from robots import actuation, kinematics
 from robots.interface import LIMIT, Interface
 from robots.spec import Array, RobotSpec
 
@@ -55,7 +55,7 @@ class Job(Protocol):
         """Where the tool should go in this episode [3] (m, world frame)."""
 
     def start(self, rng: np.random.Generator) -> Array:
-        """True joint angles at the start of an episode [n] (rad)."""
+        """Where the encoders stand at the start of an episode [n] (rad): a robot homes by what it reads."""
 
     def sense(self, task: Task, sight: Sight, rng: np.random.Generator) -> dict[str, Array]:
         """The sensor sample: every field that the interface's observation terms read, leading axes kept."""
@@ -63,7 +63,7 @@ class Job(Protocol):
     def reward(self, tool: Array, target: Array, rng: np.random.Generator) -> float:
         """The measured reward at a tool position [3] (m, world frame)."""
 
-    def guide(self, target: Array, rng: np.random.Generator) -> Array:
+    def guide(self, task: Task, target: Array, rng: np.random.Generator) -> Array:
         """True joint angles [..., time, n] (rad) along which a teacher's hand leads the arm to targets [..., 3]."""
 
     def markers(self, task: Task, target: Array) -> list[Marker]:
@@ -90,6 +90,12 @@ class RobotEnv(gymnasium.Env[Observation, NDArray[np.float32]]):
         self.action_space = gymnasium.spaces.Box(-1.0, 1.0, (job.interface.action_size,), np.float32)
         self.metadata = {**self.metadata, "render_fps": job.spec.control_hz}
         self.world = PyBulletWorld(job.spec)
+        stated, _ = kinematics.forward(job.spec, job.spec.nominal)
+        if not np.allclose(stated, self.world.tool(), atol=1e-3):
+            raise ValueError(
+                f"{job.spec.name}: the spec puts the tool at {stated} m in the nominal pose, {job.spec.urdf} at "
+                f"{self.world.tool()}; check the joints' origins, rpy and the tool"
+            )
         self.task = job.space.nominal
         self._drive = randomize.apply(self.task, job.spec, self.world)
         self.target = np.zeros(3)
@@ -117,7 +123,7 @@ class RobotEnv(gymnasium.Env[Observation, NDArray[np.float32]]):
                 raise ValueError(f"target is {options['target']!r}, expected 3 finite numbers [m]")
         self.task, self.target, self._steps = task, target, 0
         self._drive = randomize.apply(task, job.spec, self.world)
-        self.world.place(job.start(self.np_random))
+        self.world.place(job.start(self.np_random) - self._drive.zero)
         self._sense()
         start = self.sample["joint_position"]
         self._commands = deque([start], maxlen=self._drive.delay // job.spec.substeps + 2)

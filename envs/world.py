@@ -49,7 +49,7 @@ class World(Protocol):
 class PyBulletWorld:
     """World on PyBullet in DIRECT mode, with a ground plane and gravity.
 
-    Raises ValueError if the URDF lacks a joint or link that the spec names.
+    Raises ValueError if the URDF cannot be loaded or lacks a joint or link that the spec names.
     """
 
     SIZE = (480, 360)
@@ -62,7 +62,14 @@ class PyBulletWorld:
         # Contact order must not depend on history, or neither would trajectories.
         pybullet.setPhysicsEngineParameter(deterministicOverlappingPairs=1, physicsClientId=client)
         pybullet.loadURDF("plane.urdf", physicsClientId=client)
-        self._body = body = pybullet.loadURDF(spec.urdf, useFixedBase=True, physicsClientId=client)
+        try:
+            self._body = body = pybullet.loadURDF(spec.urdf, useFixedBase=True, physicsClientId=client)
+        except pybullet.error as error:
+            self.close()
+            raise ValueError(
+                f"{spec.name}: PyBullet cannot load {spec.urdf!r} ({error}); give a path that exists, from here or "
+                "within pybullet_data"
+            ) from error
         infos = [pybullet.getJointInfo(body, j, client) for j in range(pybullet.getNumJoints(body, client))]
         joints = {info[1].decode(): info[0] for info in infos}
         links = {info[12].decode(): info[0] for info in infos}

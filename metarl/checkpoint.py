@@ -1,12 +1,10 @@
-"""The run folder: config, checkpoints and curve. Atomic writes, no pickle."""
+"""The run folder: config, checkpoints and curve. No pickle."""
 
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from safetensors import SafetensorError
 from safetensors.torch import load, save
@@ -14,26 +12,9 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from metarl.config import Config
+from metarl.files import write_atomic, write_json
 
 KEEP = 3  # checkpoints
-
-
-def write_atomic(path: Path, data: bytes) -> None:
-    """Replace `path` with `data` so that a reader sees the old file or the new, whatever happens."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with temporary.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def write_json(path: Path, value: Any) -> None:
-    write_atomic(path, (json.dumps(value, indent=1, allow_nan=False) + "\n").encode())
 
 
 def optimizer_state(optimizer: Optimizer, prefix: str) -> dict[str, Tensor]:

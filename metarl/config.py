@@ -12,9 +12,9 @@ class Config:
     """One run. The defaults of each objective are in DEFAULTS.
 
     iterations: outer steps. hidden: widths of the policy's layers. tasks: per iteration. episodes: per task and
-    inner step. query: per task, for the outer loss. inner_steps: K. learning_rate: of the outer Adam, falling by a
-    cosine to a fiftieth. step_size: initial inner step size, then learned per step and parameter at
-    step_size_rate. passes, clip, divergence: for `reward`, how often an outer step reuses its data, PPO's clip of
+    inner step. query: per task, for the outer loss. inner_steps: K. learning_rate: of the outer Adam. step_size: the
+    inner step size at first, then learned per step and parameter at step_size_rate; both rates fall by a cosine to a
+    fiftieth. passes, clip, divergence: for `reward`, how often an outer step reuses its data, PPO's clip of
     the ratio, and the largest mean KL [nat] by which an outer step may move the policy, before or after
     adaptation. first_order: drop second derivatives (FOMAML).
     """
@@ -41,6 +41,11 @@ class Config:
         for name in ("iterations", "tasks", "episodes", "query", "inner_steps", "passes"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}, expected 1 or more")
+        if self.objective == "reward" and min(self.episodes, self.query) < 2:
+            raise ValueError(
+                f"episodes is {self.episodes} and query {self.query}, expected 2 or more: by reward, an attempt is "
+                "judged against the others"
+            )
         for name in ("learning_rate", "step_size", "step_size_rate", "clip", "divergence"):
             if not 0 < getattr(self, name) < float("inf"):
                 raise ValueError(f"{name} is {getattr(self, name)}, expected a positive number")
@@ -62,7 +67,7 @@ DEFAULTS = {
     "demonstration": Config(
         env="metarl/PandaReach-v0",
         objective="demonstration",
-        iterations=1300,
+        iterations=1400,
         hidden=(128, 128),
         tasks=25,
         episodes=5,
@@ -75,7 +80,7 @@ DEFAULTS = {
     "reward": Config(
         env="metarl/PandaSeek-v0",
         objective="reward",
-        iterations=120,
+        iterations=80,
         hidden=(64, 64),
         tasks=20,
         episodes=20,

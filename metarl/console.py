@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from typing import Protocol, TypeVar
 
@@ -60,6 +61,9 @@ def main(arguments: type[A], run: Callable[[A], None]) -> None:
         run(args)
     except (ValueError, FloatingPointError, OSError) as error:
         print("error:", " ".join(str(error).split()), file=sys.stderr)
+        sys.exit(2)
+    except BrokenProcessPool:
+        print("error: a simulating process died, for want of memory perhaps; go on with --resume", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)

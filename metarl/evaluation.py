@@ -18,7 +18,7 @@ from envs.robot_env import RobotEnv, make
 from envs.tasks import Split, Task
 from export.device.adapter import Adapter
 from metarl import classical
-from metarl.baselines import DOMAIN_RANDOMIZATION, ORACLE, fine_tune, fine_tune_long, networks
+from metarl.baselines import DOMAIN_RANDOMIZATION, LONG, ORACLE, fine_tune, fine_tune_long, networks
 from metarl.checkpoint import Run
 from metarl.classical import Point
 from metarl.console import progress, stdout
@@ -27,10 +27,11 @@ from metarl.graphs import act_graph, adapt_graph
 from metarl.learners.learner import ACTOR, Learner
 from metarl.learners.registry import make_learner
 from metarl.objectives import tensors
+from metarl.ppo import STEPS as PPO_STEPS
 from metarl.ppo import ppo_baselines
 from metarl.sampling.processes import make_sampler
 from metarl.sampling.serial import Sampler
-from metarl.sampling.worker import Actor, Stream, Trial, seed
+from metarl.sampling.worker import Actor, Trial, draw_tasks
 from robots.interface import Interface
 from robots.spec import Array, RobotSpec
 
@@ -74,19 +75,21 @@ def interval(values: Float) -> dict[str, float]:
 def gap_closed(without: Score, now: Score, oracle: Score) -> dict[str, float] | None:
     """Share of the distance between domain randomization and the oracle that is closed, paired over tasks.
 
-    None where there is no gap, or where resampling the tasks may lose it.
+    None unless the gap's own interval lies above zero: a share of nothing means nothing.
     """
 
-    def share(a: Array, b: Array, c: Array, axis: int = -1) -> Any:
-        return (a.mean(axis) - b.mean(axis)) / (a.mean(axis) - c.mean(axis))
+    def gap(a: Array, c: Array, axis: int = -1) -> Any:
+        return a.mean(axis) - c.mean(axis)
 
-    if without.distance.mean() <= oracle.distance.mean():
-        return None
+    def share(a: Array, b: Array, c: Array, axis: int = -1) -> Any:
+        return gap(a, b, axis) / gap(a, c, axis)
+
     a, b, c = (score.distance.astype(np.float64) for score in (without, now, oracle))
-    found = bootstrap((a, b, c), share, n_resamples=2000, method="percentile", paired=True, vectorized=True, rng=0)
-    limits = found.confidence_interval
-    values = {"mean": float(share(a, b, c)), "low": float(limits.low), "high": float(limits.high)}
-    return values if np.isfinite(list(values.values())).all() else None
+    how: dict[str, Any] = {"n_resamples": 2000, "method": "percentile", "paired": True, "vectorized": True}
+    if (np.ptp(a - c) == 0 and a[0] <= c[0]) or bootstrap((a, c), gap, rng=0, **how).confidence_interval.low <= 0:
+        return None
+    limits = bootstrap((a, b, c), share, rng=0, **how).confidence_interval
+    return {"mean": float(share(a, b, c)), "low": float(limits.low), "high": float(limits.high)}
 
 
 class Evaluator:
@@ -125,11 +128,12 @@ class Evaluator:
         return self.sampler.sample(trials)
 
     def adapt(self, thetas: Thetas, step: int, batches: Sequence[Episodes]) -> Thetas:
-        """Every task's theta after one inner step in ONNX Runtime."""
+        """Every task's theta after one inner step in ONNX Runtime; not finite is not taken, as on the device."""
         moved = []
         for theta, batch in zip(thetas, batches, strict=True):
             fields = {name: getattr(batch, name) for name in self.learner.objective.fields}
-            moved.append(self.adapter.step(theta, step, fields).theta)
+            taken = self.adapter.step(theta, step, fields)
+            moved.append(taken.theta if taken.finite else theta)
         return np.stack(moved)
 
     def fine_tuned(
@@ -153,17 +157,12 @@ class Evaluator:
     def tuned(self, name: str, steps: int) -> float:
         """The step size of FINE_TUNING[name] that ends nearest to the target on training tasks."""
         key = (self.config.seed, TUNING)
-        where = draw(self.env, "train", key, 20), key
+        where = draw_tasks(self.env.task_space, "train", key, 20), key
         ends = []
         for size in FINE_TUNING[name]:
             (score,) = self.fine_tuned(name, size, steps, where, episodes=2, all_steps=False).values()
             ends.append(score.distance.mean())
         return FINE_TUNING[name][int(np.argmin(ends))]
-
-
-def draw(env: RobotEnv, split: Split, key: tuple[int, int], count: int) -> list[Task]:
-    rngs = [np.random.default_rng(seed(Stream.TASK, (*key, index))) for index in range(count)]
-    return [env.task_space.sample(rng, split) for rng in rngs]
 
 
 def load_learner(run: Run) -> tuple[Learner, RobotEnv, dict[str, Tensor]]:
@@ -201,6 +200,8 @@ def evaluate(
     learner, env, state = load_learner(run)
     guided = learner.objective.gather == "guided"
     nets = networks(run.config, env.interface, env.task_space)
+    if guided and not all(f"baseline.{name}" in state for name in nets):
+        raise ValueError(f"the checkpoint in {run.path} holds no baselines; train again into a new folder")
     cloned = {name: state[f"baseline.{name}"] for name in nets} if guided else None
     thetas = cloned or ppo_baselines(run, workers, console)
     actors = {ACTOR: Actor(act_graph(learner.network))}
@@ -208,7 +209,7 @@ def evaluate(
     rows = progress(console, f"evaluating on {split} tasks", steps + 5)
     with closing(make_sampler(run.config.env, actors, workers)) as sampler, rows as show:
         evaluator = Evaluator(run, learner, env, sampler, thetas)
-        where = draw(env, split, (seed, EVALUATION), tasks), (seed, EVALUATION)
+        where = draw_tasks(env.task_space, split, (seed, EVALUATION), tasks), (seed, EVALUATION)
 
         def fixed(name: str) -> Score:
             return evaluator.attempts(where, episodes, name, thetas[name].expand(tasks, -1).numpy())
@@ -232,29 +233,38 @@ def evaluate(
         for name in names:
             baselines[name] = evaluator.fine_tuned(name, sizes[name], steps, where, episodes)
         show(steps + 5)
-    spent = [run.config.episodes * (min(step, 1) if guided else step) for step in range(steps + 1)]
-    length = lived[0][0].mask.shape[1] / env.job.spec.control_hz
+    length = lived[0][0].mask.shape[1]  # of an episode to learn from, in control steps
+    config = run.config
 
-    def entry(score: Score, step: int) -> dict[str, Any]:
-        spending = {"steps": step, "seconds": spent[step] * length, "episodes": spent[step]}
-        return spending | score.to_dict() | {"gap_closed": gap_closed(randomized, score, oracle)}
+    def entry(score: Score, steps: int, batches: int) -> dict[str, Any]:
+        """A row: gradient steps taken, and what the batches of experience behind it cost."""
+        count = batches * config.episodes
+        spent = {"steps": steps, "episodes": count, "seconds": count * length / env.job.spec.control_hz}
+        return spent | score.to_dict() | {"gap_closed": gap_closed(randomized, score, oracle)}
 
-    def last(scores: Mapping[int, Score]) -> dict[str, Any]:
-        curve = [entry(score, step) for step, score in scores.items()]
+    def rows_of(name: str, scores: Mapping[int, Score]) -> dict[str, Any]:
+        """The last of a baseline's rows, and all of them if there are more."""
+        steps = {"finetune": range(len(scores) + 1), "finetune_adam100": (0, LONG)}.get(name, [0] * (len(scores) + 1))
+        curve = [entry(score, steps[step], min(step, 1) if guided else step) for step, score in scores.items()]
         return curve[0] if len(curve) == 1 else {**curve[-1], "curve": curve}
 
+    per_task = config.query + config.episodes * (1 if guided else config.inner_steps)
+    simulated = run.iteration * config.tasks * per_task * length
+    training_steps = {"learner": simulated, "baselines": simulated if guided else PPO_STEPS}
     return {
-        "env": run.config.env,
-        "learner": run.config.learner,
-        "objective": run.config.objective,
+        "env": config.env,
+        "learner": config.learner,
+        "objective": config.objective,
         "split": split,
         "tasks": tasks,
         "seed": seed,
-        "training_seed": run.config.seed,
+        "training_seed": config.seed,
         "iterations": run.iteration,
         "engine": "pybullet",
-        "curve": [entry(score, step) for step, score in enumerate(curve)],
-        "baselines": {name: last(scores) for name, scores in baselines.items()},
+        "tolerance": env.job.tolerance,
+        "training_steps": training_steps,
+        "curve": [entry(score, step, min(step, 1) if guided else step) for step, score in enumerate(curve)],
+        "baselines": {name: rows_of(name, scores) for name, scores in baselines.items()},
         "finetune_step_sizes": sizes,
     }
 

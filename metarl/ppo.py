@@ -19,13 +19,14 @@ from torch import Tensor
 
 from envs.robot_env import Observation, RobotEnv, make
 from metarl.baselines import DOMAIN_RANDOMIZATION, ORACLE
-from metarl.checkpoint import Run, write_atomic
+from metarl.checkpoint import Run
 from metarl.config import Config
 from metarl.console import progress
+from metarl.files import write_atomic
 from metarl.sampling.processes import end_with_parent
 from robots.interface import LIMIT
 
-STEPS = 300_000  # of simulation, for each
+STEPS = 400_000  # of simulation, for each
 
 
 class Privileged(gymnasium.ObservationWrapper[Observation, NDArray[np.float32], Observation]):
@@ -44,7 +45,7 @@ class Privileged(gymnasium.ObservationWrapper[Observation, NDArray[np.float32], 
 
 def ppo_baselines(run: Run, workers: int, console: Console) -> dict[str, Tensor]:
     """theta [P] of domain randomization and of the oracle, by name; trained once, then kept in the run folder."""
-    file = run.path / "ppo.safetensors"
+    file = run.path / f"ppo-{STEPS}.safetensors"
     if file.exists():
         try:
             return load(file.read_bytes())

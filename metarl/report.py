@@ -10,13 +10,13 @@ from typing import Any
 from matplotlib.figure import Figure
 from rich.table import Table
 
-from metarl.checkpoint import write_atomic
+from metarl.files import write_atomic
 
 LABELS = {
     "domain_randomization": "domain randomization",
     "oracle": "oracle, sees the task",
-    "finetune": "the same, fine-tuned",
-    "finetune_adam100": "the same, 100 steps of Adam",
+    "finetune": "domain randomization, fine-tuned",
+    "finetune_adam100": "domain randomization, Adam",
     "registration": "classical: rigid registration",
     "trilateration": "classical: trilateration",
     "best_visited": "classical: best point visited",
@@ -28,7 +28,7 @@ def rows(results: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
     found = [(f"{results['learner']}, {_steps(entry)}", entry) for entry in results["curve"]]
     for name, entry in results["baselines"].items():
         points = entry.get("curve", [entry])
-        found += [(LABELS.get(name, name) + (f", {_steps(p)}" if len(points) > 1 else ""), p) for p in points]
+        found += [(LABELS.get(name, name) + (f", {_steps(p)}" if p["steps"] else ""), p) for p in points]
     return found
 
 
@@ -76,9 +76,9 @@ def markdown(results: Mapping[str, Any]) -> str:
 def plot(results: Mapping[str, Any], path: Path) -> None:
     """Write a PNG of distance and success over gradient steps, with every baseline."""
     figure = Figure(figsize=(10, 4.2), layout="constrained")
-    for axes, name, unit, scale in zip(
-        figure.subplots(1, 2), ("distance", "success"), ("cm to the target", "% within 3 cm"), (100, 100), strict=True
-    ):
+    units = {"distance": "cm to the target", "success": f"% within {100 * results['tolerance']:.0f} cm"}
+    scale = 100
+    for axes, (name, unit) in zip(figure.subplots(1, 2), units.items(), strict=True):
         curve = results["curve"]
         steps = [entry["steps"] for entry in curve]
         low, high = ([scale * entry[name][end] for entry in curve] for end in ("low", "high"))
@@ -93,7 +93,7 @@ def plot(results: Mapping[str, Any], path: Path) -> None:
             if len(points) == 1:
                 axes.axhline(values[0], linestyle="--", color=color, label=label)
             else:
-                axes.plot([point["steps"] for point in points], values, "s:", color=color, label=label)
+                axes.plot(steps[len(steps) - len(points) :], values, "s:", color=color, label=label)
         axes.set(xlabel="gradient steps", ylabel=unit, xticks=steps)
         axes.set_ylim(bottom=0)
         axes.grid(alpha=0.3)

@@ -7,13 +7,12 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 
-import numpy as np
 import torch
 from rich.console import Console
 from torch.utils.tensorboard import SummaryWriter
 
 from envs.robot_env import make
-from envs.tasks import Task, TaskSpace
+from envs.tasks import Task
 from metarl.checkpoint import Run
 from metarl.clones import Clones
 from metarl.config import Config
@@ -23,7 +22,7 @@ from metarl.graphs import act_graph
 from metarl.learners.learner import ACTOR
 from metarl.learners.registry import make_learner
 from metarl.sampling.processes import make_sampler
-from metarl.sampling.worker import Actor, Stream, seed
+from metarl.sampling.worker import Actor, draw_tasks
 
 CHECKPOINT_SECONDS = 20.0  # what a crash may cost at most
 
@@ -68,7 +67,7 @@ def train(config: Config, out: Path, workers: int = 2, resume: bool = False, con
         show(run.iteration)
 
         def gather(iteration: int) -> tuple[list[Task], list[Episodes]]:
-            tasks = draw_tasks(config, space, iteration)
+            tasks = draw_tasks(space, "train", (config.seed, iteration), config.tasks)
             return tasks, learner.gather(sampler, tasks, (config.seed, iteration))
 
         ahead: Future[tuple[list[Task], list[Episodes]]] = gatherer.submit(gather, run.iteration)
@@ -97,12 +96,6 @@ def train(config: Config, out: Path, workers: int = 2, resume: bool = False, con
                 run.save(iteration + 1, learner.state() | (clones.state() if clones else {}), curve)
                 saved = now
     return run
-
-
-def draw_tasks(config: Config, space: TaskSpace, iteration: int) -> list[Task]:
-    """The training tasks of one iteration."""
-    keys = [(config.seed, iteration, index) for index in range(config.tasks)]
-    return [space.sample(np.random.default_rng(seed(Stream.TASK, key)), "train") for key in keys]
 
 
 def _line(figures: dict[str, float], rate: float) -> str:

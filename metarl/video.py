@@ -15,7 +15,7 @@ from envs.robot_env import RobotEnv, make
 from envs.tasks import Task
 from export.device import Device
 from export.device.run import run
-from metarl.checkpoint import write_atomic
+from metarl.files import write_atomic
 
 Frame = NDArray[np.uint8]
 

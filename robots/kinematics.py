@@ -44,21 +44,34 @@ def forward(spec: RobotSpec, angles: Array) -> tuple[Array, Array]:
     return place, jacobian
 
 
+def toward(spec: RobotSpec, angles: Array, target: Array, damping: float = 1e-4) -> Array:
+    """The smallest joint motion [..., n] (rad) that, to first order, brings the tool from `angles` to `target` (m).
+
+    Damped least squares (Wampler 1986; Nakamura and Hanafusa 1986).
+    """
+    place, jacobian = forward(spec, angles)
+    return (_inverse(jacobian, damping) @ (target - place)[..., None])[..., 0]
+
+
+def _inverse(jacobian: Array, damping: float) -> Array:
+    transpose = np.swapaxes(jacobian, -1, -2)
+    inverse: Array = transpose @ np.linalg.inv(jacobian @ transpose + damping * np.eye(3))
+    return inverse
+
+
 def solve(spec: RobotSpec, target: Array, iterations: int = 25, damping: float = 1e-4) -> Array:
     """Joint angles [..., n] that bring the tool to `target` [..., 3] (base frame, m).
 
-    Damped least squares (Wampler 1986; Nakamura and Hanafusa 1986) from the nominal pose, with steps and joints held
-    to their limits. The free directions are drawn to that pose too, so that a target has one answer.
+    Damped least squares, as `toward`, from the nominal pose, with steps and joints held to their limits. The free
+    directions are drawn to that pose too, so that a target has one answer.
     A target out of reach ends at the nearest pose found: compare `forward` of the answer with the target.
     """
     target = np.asarray(target, dtype=np.float64)
     angles = np.broadcast_to(spec.nominal, (*target.shape[:-1], len(spec.joints)))
     for _ in range(iterations):
         place, jacobian = forward(spec, angles)
-        transpose = np.swapaxes(jacobian, -1, -2)
-        inverse = transpose @ np.linalg.inv(jacobian @ transpose + damping * np.eye(3))
         posture = 0.3 * (spec.nominal - angles)
         error = target - place - (jacobian @ posture[..., None])[..., 0]
-        step = posture + (inverse @ error[..., None])[..., 0]
+        step = posture + (_inverse(jacobian, damping) @ error[..., None])[..., 0]
         angles = np.clip(angles + np.clip(step, -0.4, 0.4), spec.lower, spec.upper)
     return angles

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import closing
 from dataclasses import dataclass, field
+from math import isfinite, isnan
 from pathlib import Path
 
 from rich.table import Table
@@ -13,8 +14,8 @@ from export.device import Device
 from export.device.driver import connect
 from export.device.run import Event
 from export.device.run import run as adapt
-from metarl.checkpoint import write_json
 from metarl.console import main, stdout
+from metarl.files import write_json
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,7 @@ class Args:
     driver: str = "pybullet"
     """An installed driver, or MODULE:CLASS."""
     option: dict[str, str] = field(default_factory=dict)
-    """Passed to the driver: --option env metarl/PandaReach-v0 split heldout seed 7."""
+    """Passed to the driver: --option split heldout seed 7. A simulated robot is of the bundle's own environment."""
     steps: int = 3
     """Gradient steps."""
     attempts: int = 5
@@ -55,15 +56,26 @@ def run(args: Args) -> None:
         f"{manifest.objective}; golden vectors replayed",
         highlight=False,
     )
-    with closing(connect(args.driver, **args.option)) as driver:
-        adapt(device, driver, steps=args.steps, attempts=args.attempts, seed=args.seed, report=tell)
+    option = args.option
+    if args.driver == "pybullet":
+        option = {"env": manifest.provenance.get("config", {}).get("env", "metarl/PandaReach-v0"), **option}
+    try:
+        with closing(connect(args.driver, **option)) as driver:
+            adapt(device, driver, steps=args.steps, attempts=args.attempts, seed=args.seed, report=tell)
+    finally:
+        if args.log:
+            write_json(args.log, [{"kind": e.kind, "step": e.step, "figures": plain(e)} for e in events])
     table = Table("gradient steps", "return", "final reward")
     for event in events:
         if event.kind == "evaluated":
-            table.add_row(str(event.step), f"{event.figures['return']:.3f}", f"{event.figures['final_reward']:.3f}")
+            cells = (event.figures[name] for name in ("return", "final_reward"))
+            table.add_row(str(event.step), *("not measured" if isnan(cell) else f"{cell:.3f}" for cell in cells))
     console.print(table)
-    if args.log:
-        write_json(args.log, [{"kind": e.kind, "step": e.step, "figures": dict(e.figures)} for e in events])
+
+
+def plain(event: Event) -> dict[str, float | None]:
+    """Figures that JSON can hold: what was not measured, or not finite, is null."""
+    return {name: value if isfinite(value) else None for name, value in event.figures.items()}
 
 
 if __name__ == "__main__":

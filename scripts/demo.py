@@ -6,14 +6,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from metarl.checkpoint import Run, write_atomic, write_json
 from metarl.config import DEFAULTS
 from metarl.console import main, stdout
-from metarl.evaluation import evaluate
-from metarl.pack import pack
-from metarl.report import markdown, plot, table
-from metarl.trainer import train
-from metarl.video import film
 
 OBJECTIVE = {"reach": "demonstration", "seek": "reward"}
 
@@ -39,6 +33,15 @@ class Args:
 
 
 def run(args: Args) -> None:
+    # Not at the top: every simulating process imports this file, and needs none of it.
+    from metarl.checkpoint import Run
+    from metarl.evaluation import evaluate
+    from metarl.files import write_atomic, write_json
+    from metarl.pack import pack
+    from metarl.report import markdown, plot, table
+    from metarl.trainer import train
+    from metarl.video import film
+
     console = stdout()
     config = replace(DEFAULTS[OBJECTIVE[args.act]], seed=args.seed)
     out = args.out
@@ -54,14 +57,14 @@ def run(args: Args) -> None:
         write_json(out / f"{name}.json", found)
         write_atomic(out / f"{name}.md", markdown(found).encode())
     plot(results, out / "adaptation.png")
-    report = pack(trained, out / "bundle.zip", {"heldout": results, "extrapolation": beyond})
+    report = pack(trained, out / "bundle.zip", [results, beyond])
     film(out / "bundle.zip", config.env, out / "before_after.gif", seed=args.seed)
     console.print(table(results), table(beyond))
     console.print(
         f"torch and ONNX Runtime agree on theta' - theta to {report.first:.0e} after 1 step and {report.chained:.0e} "
         f"after {report.steps}.\nIn {out}: results.json, extrapolation.json, bundle.zip, adaptation.png, "
         "before_after.gif\n"
-        f"Next: python scripts/adapt.py {out}/bundle.zip --option env {config.env} seed 7",
+        f"Next: python scripts/adapt.py {out}/bundle.zip --option seed 7",
         highlight=False,
     )
 

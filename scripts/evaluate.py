@@ -8,10 +8,7 @@ from typing import Literal
 
 from tyro.conf import Positional
 
-from metarl.checkpoint import Run, write_json
 from metarl.console import main, stdout
-from metarl.evaluation import evaluate
-from metarl.report import table
 
 
 @dataclass(frozen=True)
@@ -41,6 +38,12 @@ class Args:
 
 
 def run(args: Args) -> None:
+    # Not at the top: every simulating process imports this file, and needs none of it.
+    from metarl.checkpoint import Run
+    from metarl.evaluation import evaluate
+    from metarl.files import write_json
+    from metarl.report import table
+
     console = stdout()
     results = evaluate(
         Run(args.run), args.split, args.tasks, args.steps, args.episodes, args.seed, args.workers, console

@@ -8,9 +8,7 @@ from pathlib import Path
 
 from tyro.conf import Positional
 
-from metarl.checkpoint import Run
 from metarl.console import main
-from metarl.pack import pack
 
 
 @dataclass(frozen=True)
@@ -24,13 +22,15 @@ class Args:
     """Run folder."""
     out: Path
     """Bundle to write, such as panda.zip."""
-    evaluation: Path | None = None
+    evaluation: tuple[Path, ...] = ()
     """Results of scripts/evaluate.py --json, to travel in the manifest."""
 
 
 def run(args: Args) -> None:
-    evaluation = json.loads(args.evaluation.read_text()) if args.evaluation else None
-    report = pack(Run(args.run), args.out, evaluation)
+    from metarl.checkpoint import Run
+    from metarl.pack import pack
+
+    report = pack(Run(args.run), args.out, [json.loads(file.read_text()) for file in args.evaluation])
     print(
         f"verified over {report.cases} batches: act differs by {report.act:.1e}, theta' - theta by {report.first:.1e} "
         f"after 1 step and {report.chained:.1e} after {report.steps}\nwrote {args.out}, {args.out.stat().st_size} bytes"

@@ -8,7 +8,6 @@ from typing import Literal
 
 from metarl.config import DEFAULTS
 from metarl.console import main
-from metarl.trainer import train
 
 
 @dataclass(frozen=True)
@@ -51,6 +50,9 @@ class Args:
 
 
 def run(args: Args) -> None:
+    # Not at the top: every simulating process imports this file, and needs none of it.
+    from metarl.trainer import train
+
     names = ("env", "iterations", "tasks", "episodes", "query", "inner_steps", "hidden", "learning_rate")
     given = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
     config = replace(

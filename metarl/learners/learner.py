@@ -38,7 +38,7 @@ class Learner(Protocol):
         """One outer step; progress in [0, 1) of the whole training. Returns figures for the log, among them
         `return_before` and `return_after` adaptation, or `loss_before` and `loss_after`.
 
-        Raises FloatingPointError if anything is not finite; the parameters are then unchanged.
+        Raises FloatingPointError if anything is not finite; the parameters are finite even then.
         """
 
     def state(self) -> dict[str, Tensor]:

@@ -147,6 +147,8 @@ class MAML:
                 means = [(kl * b["mask"]).sum() / b["mask"].sum() for kl, b in ((after, query), (before, supports[0]))]
             return max(mean.item() for mean in means)
 
+        # After the first pass the inner steps' data come from a slightly older policy, and their ratio starts from the
+        # present one as the device's will: the bound on the divergence keeps that harmless.
         figures = {}
         for count in range(1, config.passes + 1):
             logp = vmap(log_probability)(*policy(self._adapted(supports), query["observation"]), query["action"])

@@ -1,4 +1,4 @@
-"""One worker: holds a world and exported policies, lives through trials. Loads no torch.
+"""One worker: holds a world and exported policies, lives through trials. Needs no torch.
 
 Every random draw is a function of the trial's key and the episode's index, never of who computes it or of
 what was computed before.
@@ -14,7 +14,7 @@ from typing import Literal
 import numpy as np
 
 from envs.robot_env import make
-from envs.tasks import Task
+from envs.tasks import Split, Task, TaskSpace
 from export.device.policy import Policy
 from metarl.episodes import Episodes, Float
 from metarl.sampling.point import PointController
@@ -33,6 +33,12 @@ class Stream(IntEnum):
 def seed(stream: Stream, key: tuple[int, ...]) -> np.random.SeedSequence:
     """The stream's seed at a key (run seed, iteration, task, inner step[, episode])."""
     return np.random.SeedSequence([key[0], int(stream), *key[1:]])
+
+
+def draw_tasks(space: TaskSpace, split: Split, key: tuple[int, int], count: int) -> list[Task]:
+    """Tasks of a split, each drawn at the key (run seed, iteration, index)."""
+    rngs = [np.random.default_rng(seed(Stream.TASK, (*key, index))) for index in range(count)]
+    return [space.sample(rng, split) for rng in rngs]
 
 
 @dataclass(frozen=True)
@@ -115,7 +121,7 @@ class Worker:
         env, job, task = self._env, self._env.job, trial.task
         keys = [(*trial.key, index) for index in range(trial.episodes)]
         targets = [job.target(task, np.random.default_rng(seed(Stream.GUIDE, key))) for key in keys]
-        paths = job.guide(np.array(targets), np.random.default_rng(seed(Stream.GUIDE, trial.key)))
+        paths = job.guide(task, np.array(targets), np.random.default_rng(seed(Stream.GUIDE, trial.key)))
         motions = []
         for key, target, path in zip(keys, targets, paths, strict=True):
             env.reset(seed=_integer(seed(Stream.WORLD, key)), options={"task": task, "target": target})

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from metarl.checkpoint import KEEP, Run, write_atomic, write_json
+from metarl.checkpoint import KEEP, Run
 from metarl.config import DEFAULTS
+from metarl.files import write_atomic, write_json
 
 CONFIG = DEFAULTS["reward"]
 

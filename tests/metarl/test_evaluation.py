@@ -12,9 +12,10 @@ import torch
 from safetensors.torch import save
 
 from metarl.baselines import networks
-from metarl.checkpoint import Run, write_atomic
+from metarl.checkpoint import Run
 from metarl.episodes import Episodes
 from metarl.evaluation import Score, evaluate, gap_closed, interval, load_learner
+from metarl.files import write_atomic
 
 
 def score(*distances: float) -> Score:

@@ -14,8 +14,9 @@ from pathlib import Path
 import pytest
 
 from metarl import trainer
-from metarl.checkpoint import Run, write_json
+from metarl.checkpoint import Run
 from metarl.config import Config
+from metarl.files import write_json
 from metarl.trainer import train
 
 ROOT = Path(__file__).parents[2]

@@ -50,7 +50,13 @@ def test_a_run_is_evaluated_beside_its_baselines(trained):
     assert done.returncode == 0, done.stderr
     results = json.loads((trained / "r.json").read_text())
     assert [entry["steps"] for entry in results["curve"]] == [0, 1]
-    assert set(results["baselines"]) == {"domain_randomization", "finetune", "oracle", "registration"}
+    assert set(results["baselines"]) == {
+        "domain_randomization",
+        "finetune",
+        "finetune_adam100",
+        "oracle",
+        "registration",
+    }
 
 
 def test_a_bundle_adapts_on_the_workstation_and_on_the_device(bundle, tmp_path):
