@@ -73,18 +73,18 @@ def test_seek_has_nobody_to_guide_it():
     env = panda_seek()
     assert not env.job.guided
     with pytest.raises(ValueError, match="no guided motions"):
-        env.job.guide(TARGET, np.random.default_rng(0))
+        env.job.guide(env.task_space.nominal, TARGET, np.random.default_rng(0))
     env.close()
 
 
 def guided(env: RobotEnv, task: Task, seed: int = 0) -> dict[str, np.ndarray]:
     env.reset(seed=seed, options={"task": task, "target": TARGET})
-    return env.guided(env.job.guide(TARGET, np.random.default_rng(seed)))
+    return env.guided(env.job.guide(task, TARGET, np.random.default_rng(seed)))
 
 
 def test_a_hand_leads_to_the_target_within_limits_and_speed(env: RobotEnv):
     targets = CENTER + HALF * np.random.default_rng(0).uniform(-1, 1, (50, 3))
-    paths = env.job.guide(targets, np.random.default_rng(1))
+    paths = env.job.guide(env.task_space.nominal, targets, np.random.default_rng(1))
     assert paths.shape == (50, 31, 7)
     ends, _ = kinematics.forward(PANDA, paths[:, -1])
     assert np.linalg.norm(ends - targets, axis=-1).max() < 0.002
@@ -100,10 +100,10 @@ def test_a_guided_motion_is_sensor_samples(env: RobotEnv):
 
 
 def test_a_guided_motion_reads_what_the_encoders_read(env: RobotEnv, changed: Changed):
-    path = env.job.guide(TARGET, np.random.default_rng(0))
     for zero in (0.0, 0.05):
-        reading = guided(env, changed(env, joint_zero=zero))["joint_position"]
-        np.testing.assert_allclose(reading, path + zero, atol=0.006)
+        task = changed(env, joint_zero=zero)
+        path = env.job.guide(task, TARGET, np.random.default_rng(0))
+        np.testing.assert_allclose(guided(env, task)["joint_position"], path + zero, atol=0.006)
 
 
 def test_a_guided_motion_does_not_leak_the_calibration(env: RobotEnv, changed: Changed):
@@ -114,6 +114,19 @@ def test_a_guided_motion_does_not_leak_the_calibration(env: RobotEnv, changed: C
     labels = [env.interface.label(sample["joint_position"]) for sample in (straight, askew)]
     np.testing.assert_array_equal(labels[0], labels[1])
     assert np.abs(askew["camera_target"] - straight["camera_target"]).min() > 0.01
+
+
+def test_where_motions_begin_and_how_the_arm_is_held_do_not_tell_the_joint_zeros(env: RobotEnv, changed: Changed):
+    """Encoders begin at the same readings whatever the zeros, and no common posture waits at the end."""
+    zeros = np.linspace(-0.05, 0.05, 7)
+    tasks = env.task_space.nominal, changed(env, joint_zero=tuple(zeros.tolist()))
+    first, second = (guided(env, task)["joint_position"][0] for task in tasks)
+    np.testing.assert_allclose(first, second, atol=1e-12)
+    starts = [env.interface.field("joint_position", env.reset(seed=3, options={"task": task})[0]) for task in tasks]
+    np.testing.assert_allclose(starts[0], starts[1], atol=1e-6)
+    rng = np.random.default_rng(0)
+    ends = env.job.guide(tasks[0], np.tile(TARGET, (200, 1)), rng)[:, -1]
+    assert ends.std(axis=0).min() > 0.5 * env.task_space.parameters[2].high
 
 
 def test_an_episode_does_not_depend_on_a_motion_before_it(env: RobotEnv, roll: Callable[..., np.ndarray]):

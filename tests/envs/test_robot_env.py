@@ -1,5 +1,6 @@
 """RobotEnv as gymnasium's users meet it: checkers, episodes, options, errors, pictures."""
 
+import dataclasses
 import math
 import resource
 from pathlib import Path
@@ -11,9 +12,10 @@ from gymnasium.utils.env_checker import check_env
 from stable_baselines3.common import env_checker as stable_baselines3
 
 import envs  # noqa: F401 (registers the ids)
-from envs.arm import CENTER, panda_reach, panda_seek
+from envs.arm import CENTER, Reach, panda_reach, panda_seek
 from envs.robot_env import RobotEnv, make
 from envs.tasks import Task
+from robots.arms import PANDA
 
 IDS = ("metarl/PandaReach-v0", "metarl/PandaSeek-v0")
 
@@ -189,3 +191,10 @@ def test_resets_do_not_pile_up_memory(env: RobotEnv):
     before = resident()
     episodes(1000)
     assert resident() - before < 5
+
+
+def test_a_spec_that_contradicts_its_urdf_is_refused():
+    tilted = dataclasses.replace(PANDA.joints[3], rpy=(0, 0, 0))
+    wrong = dataclasses.replace(PANDA, joints=(*PANDA.joints[:3], tilted, *PANDA.joints[4:]))
+    with pytest.raises(ValueError, match=r"panda: the spec puts the tool at .* check the joints' origins"):
+        RobotEnv(Reach(wrong))

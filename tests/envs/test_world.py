@@ -24,6 +24,7 @@ def renamed(index: int, name: str) -> tuple:
 @pytest.mark.parametrize(
     ("change", "says"),
     [
+        ({"urdf": "no/such.urdf"}, r"panda: PyBullet cannot load 'no/such.urdf'"),
         ({"joints": renamed(2, "elbow")}, r"panda.urdf has no joint \['elbow'\]; its joints are \[.*'panda_joint1'"),
         ({"held": {"thumb": 0.0}}, r"has no joint \['thumb'\]"),
         ({"tool_link": "hook"}, r"has no link \['hook'\]; its links are \[.*'panda_hand'"),

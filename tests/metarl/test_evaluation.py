@@ -16,6 +16,7 @@ from metarl.checkpoint import Run
 from metarl.episodes import Episodes
 from metarl.evaluation import Score, evaluate, gap_closed, interval, load_learner
 from metarl.files import write_atomic
+from metarl.ppo import STEPS
 
 
 def score(*distances: float) -> Score:
@@ -56,6 +57,13 @@ def test_the_gap_closed_is_a_share_of_mean_distances():
     assert spread["low"] < spread["mean"] < spread["high"]
 
 
+def test_a_gap_that_the_tasks_do_not_show_has_no_share():
+    rng = np.random.default_rng(0)
+    without, oracle = (score(*rng.uniform(0.1, 0.3, 30)) for _ in range(2))
+    assert gap_closed(without, score(*rng.uniform(0.1, 0.3, 30)), oracle) is None
+    assert gap_closed(score(0.2, 0.2), score(0.1, 0.1), score(0.2, 0.2)) is None
+
+
 FIGURES = {"return", "success", "distance", "gap_closed"}
 
 
@@ -72,8 +80,9 @@ def check(results: dict[str, Any], run: Run, steps: int, baselines: set[str]) ->
         assert 0 <= entry["success"]["mean"] <= 1
         assert 0 < entry["distance"]["mean"] < 2
         assert entry["return"]["mean"] < 0
-    shares = {name: plain["baselines"][name]["gap_closed"]["mean"] for name in ("domain_randomization", "oracle")}
-    assert shares == {"domain_randomization": 0, "oracle": 1}
+    ends = [plain["baselines"][name]["gap_closed"] for name in ("domain_randomization", "oracle")]
+    assert ends == [None, None] or [end["mean"] for end in ends] == [0, 1]  # hardly trained, there may be no gap
+    assert plain["baselines"]["oracle"]["steps"] == 0
 
 
 @pytest.fixture
@@ -87,7 +96,7 @@ def test_a_run_by_demonstration_is_evaluated_beside_its_baselines(copied: Callab
     results = evaluate(run, tasks=3, episodes=1, steps=2, workers=0)
     check(results, run, 2, {"domain_randomization", "finetune", "finetune_adam100", "oracle", "registration"})
     assert [entry["episodes"] for entry in results["curve"]] == [0, 2, 2]
-    assert [entry["seconds"] for entry in results["curve"]] == [0, 3.0, 3.0]
+    assert [entry["seconds"] for entry in results["curve"]] == [0, pytest.approx(2.4), pytest.approx(2.4)]
     sizes = results["finetune_step_sizes"]
     assert evaluate(run, tasks=3, episodes=1, steps=2, workers=1, step_sizes=sizes) == results
 
@@ -97,7 +106,7 @@ def test_a_run_by_reward_is_evaluated_beside_its_baselines(copied: Callable[[str
     _, env, _ = load_learner(run)
     generator = torch.Generator().manual_seed(0)
     thetas = {name: net.initial(generator) for name, net in networks(run.config, env.interface, env.task_space).items()}
-    write_atomic(run.path / "ppo.safetensors", save(thetas))  # as if trained before: PPO takes minutes
+    write_atomic(run.path / f"ppo-{STEPS}.safetensors", save(thetas))  # as if trained before: PPO takes minutes
     results = evaluate(run, tasks=3, episodes=1, steps=1, workers=0)
     check(results, run, 1, {"domain_randomization", "finetune", "oracle", "trilateration", "best_visited"})
     assert [entry["episodes"] for entry in results["curve"]] == [0, 3]
@@ -106,7 +115,7 @@ def test_a_run_by_reward_is_evaluated_beside_its_baselines(copied: Callable[[str
 
 @pytest.mark.parametrize("name", ["tasks", "steps", "episodes"])
 def test_an_evaluation_of_nothing_is_refused(trained: Callable[[str], Run], name: str):
-    with pytest.raises(ValueError, match=f"{name} is 0, expected 1 or more"):
+    with pytest.raises(ValueError, match=f"{name} is 0, expected . or more"):
         evaluate(trained("demonstration"), workers=0, **{name: 0})
 
 

@@ -15,8 +15,7 @@ from metarl.graphs import act_graph
 from metarl.networks import GaussianMLP
 from metarl.sampling.processes import make_sampler
 from metarl.sampling.serial import Sampler, SerialSampler
-from metarl.sampling.worker import Actor, Stream, Trial, seed
-from metarl.trainer import draw_tasks
+from metarl.sampling.worker import Actor, Stream, Trial, draw_tasks, seed
 from robots.arms import PANDA
 
 ENV = "metarl/PandaReach-v0"
@@ -128,9 +127,9 @@ def test_a_point_is_reached_in_the_nominal_world(serial: Sampler):
 
 def test_training_tasks_do_not_repeat():
     config = replace(DEFAULTS["reward"], tasks=20)
-    drawn = [draw_tasks(replace(config, seed=seed), JOB.space, i) for seed in range(2) for i in range(5)]
+    drawn = [draw_tasks(JOB.space, "train", (seed, i), config.tasks) for seed in range(2) for i in range(5)]
     assert len({str(task.values) for tasks in drawn for task in tasks}) == 2 * 5 * 20
-    assert drawn[0] == draw_tasks(config, JOB.space, 0)
+    assert drawn[0] == draw_tasks(JOB.space, "train", (0, 0), config.tasks)
 
 
 @pytest.mark.parametrize("workers", [0, 1])
