@@ -97,14 +97,14 @@ class Reach:
         return closeness(tool, target)
 
     def guide(self, task: Task, target: Array, rng: np.random.Generator) -> Array:
-        """1.5 s of pulling the hand to the target: a share of the way each step, no joint faster than 2 rad/s.
+        """1.2 s of pulling the hand to the target: a share of the way each step, no joint faster than 2 rad/s.
 
         The arm yields as little as it can and keeps what posture it has: a hand that knew the nominal posture in
         true angles would give the joint zeros away. It starts where its encoders take for near nominal.
         """
         noise = rng.normal(0, 0.12, (*target.shape[:-1], len(self.spec.joints)))
         path = [self.spec.nominal + noise - task["joint_zero"]]
-        for _ in range(30):
+        for _ in range(24):
             step = 0.3 * kinematics.toward(self.spec, path[-1], target)
             step /= np.maximum(1.0, np.abs(step).max(axis=-1, keepdims=True) / 0.1)
             path.append(np.clip(path[-1] + step, self.spec.lower, self.spec.upper))

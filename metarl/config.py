@@ -73,9 +73,9 @@ DEFAULTS = {
         episodes=5,
         query=5,
         inner_steps=3,
-        learning_rate=2e-3,
+        learning_rate=4e-3,
         step_size=0.05,
-        step_size_rate=1e-2,
+        step_size_rate=2e-2,
     ),
     "reward": Config(
         env="metarl/PandaSeek-v0",

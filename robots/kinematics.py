@@ -28,7 +28,7 @@ def forward(spec: RobotSpec, angles: Array) -> tuple[Array, Array]:
     """Tool position [..., 3] (base frame, m) and its Jacobian [..., 3, n] at joint angles [..., n] (rad)."""
     angles = np.asarray(angles, dtype=np.float64)
     cosine, sine = np.cos(angles)[..., None], np.sin(angles)[..., None]
-    turn, place = np.eye(3), np.zeros(3)
+    turn, place = np.broadcast_to(np.eye(3), (*angles.shape[:-1], 3, 3)), np.zeros(3)
     axes = np.empty((*angles.shape, 3))
     places = np.empty_like(axes)
     for index, joint in enumerate(spec.joints):
@@ -36,7 +36,9 @@ def forward(spec: RobotSpec, angles: Array) -> tuple[Array, Array]:
         turn = turn @ rotation(joint.rpy)
         axes[..., index, :], places[..., index, :] = turn[..., 2], place
         x, y, c, s = turn[..., 0], turn[..., 1], cosine[..., index, :], sine[..., index, :]
-        turn = np.stack([c * x + s * y, c * y - s * x, np.broadcast_to(turn[..., 2], (c * x).shape)], axis=-1)
+        turned = np.empty_like(turn)  # filled in place: np.stack would take most of the time
+        turned[..., 0], turned[..., 1], turned[..., 2] = c * x + s * y, c * y - s * x, turn[..., 2]
+        turn = turned
     place = place + turn @ spec.tool
     (ax, ay, az), (lx, ly, lz) = np.moveaxis(axes, -1, 0), np.moveaxis(place[..., None, :] - places, -1, 0)
     # np.cross, written out: it spends most of its time on its arguments.

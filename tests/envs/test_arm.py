@@ -85,7 +85,7 @@ def guided(env: RobotEnv, task: Task, seed: int = 0) -> dict[str, np.ndarray]:
 def test_a_hand_leads_to_the_target_within_limits_and_speed(env: RobotEnv):
     targets = CENTER + HALF * np.random.default_rng(0).uniform(-1, 1, (50, 3))
     paths = env.job.guide(env.task_space.nominal, targets, np.random.default_rng(1))
-    assert paths.shape == (50, 31, 7)
+    assert paths.shape == (50, 25, 7)
     ends, _ = kinematics.forward(PANDA, paths[:, -1])
     assert np.linalg.norm(ends - targets, axis=-1).max() < 0.002
     assert np.abs(np.diff(paths, axis=1)).max() <= 0.1 + 1e-9
@@ -95,8 +95,8 @@ def test_a_hand_leads_to_the_target_within_limits_and_speed(env: RobotEnv):
 def test_a_guided_motion_is_sensor_samples(env: RobotEnv):
     sample = guided(env, env.task_space.nominal)
     assert set(sample) == {term.name for term in env.interface.observation}
-    assert env.interface.observe(sample).shape == (31, env.interface.observation_size)
-    assert env.interface.label(sample["joint_position"]).shape == (30, 7)
+    assert env.interface.observe(sample).shape == (25, env.interface.observation_size)
+    assert env.interface.label(sample["joint_position"]).shape == (24, 7)
 
 
 def test_a_guided_motion_reads_what_the_encoders_read(env: RobotEnv, changed: Changed):
