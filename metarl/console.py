@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from inspect import cleandoc
 from typing import Protocol, TypeVar
 
 import tyro
@@ -56,7 +57,7 @@ def progress(console: Console, what: str, total: int) -> Iterator[Show]:
 
 def main(arguments: type[A], run: Callable[[A], None]) -> None:
     """Parse the command line into `arguments` and run. Errors that a user can mend exit with 2 and one line."""
-    args = tyro.cli(arguments, description=arguments.__doc__)
+    args = tyro.cli(arguments, description=cleandoc(arguments.__doc__ or ""))
     try:
         run(args)
     except (ValueError, FloatingPointError, OSError) as error:

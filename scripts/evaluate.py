@@ -15,8 +15,9 @@ from metarl.console import main, stdout
 class Args:
     """Adapt a run on worlds that it was not trained in, with ONNX Runtime, and print return, success and distance.
 
-    The baselines (domain randomization, the same fine-tuned, an oracle that sees the task, classical answers) are
-    trained at the first call and kept in the run folder.
+    Beside it stand domain randomization, the same fine-tuned, an oracle that sees the task, and classical answers. A
+    run by demonstration has learned its baselines along the way; for one by reward, PPO trains them at the first call
+    and they are kept in the run folder.
     """
 
     run: Positional[Path]

@@ -84,9 +84,10 @@ def _evaluate(device: Device, driver: Driver, attempts: int, step: int, report: 
         "attempts": attempts,
         "skipped": skipped,
     }
-    line = f"after {step} steps: return {returns.mean():.4g} ± {returns.std():.2g}, final reward {final:.4g}"
+    taken = f"after {step} step{'' if step == 1 else 's'}"
+    line = f"{taken}: return {returns.mean():.4g} ± {returns.std():.2g}, final reward {final:.4g}"
     if np.isnan(final):
-        line = f"after {step} steps: reward not measured"
+        line = f"{taken}: reward not measured"
     late = f", {skipped} control steps skipped" if skipped else ""
     report(Event("evaluated", step, f"{line} ({attempts} attempts{late})", figures))
     return figures["return"]

@@ -195,7 +195,7 @@ def module(*arguments: object) -> subprocess.CompletedProcess[str]:
 def test_it_runs_as_a_module(bundle):
     done = module(bundle, "--driver", DRIVER, "--steps", 1)
     assert (done.returncode, done.stderr) == (0, "")
-    assert "after 1 steps: return" in done.stdout
+    assert "after 1 step: return" in done.stdout
 
 
 def test_a_bad_bundle_is_one_line_and_exit_code_2(bundle, tmp_path):
