@@ -172,10 +172,14 @@ def test_an_unknown_render_mode_is_refused():
         panda_reach(render_mode="human")
 
 
-def test_closing_twice_is_allowed():
-    env = panda_reach()
-    env.close()
-    env.close()
+def test_closing_twice_is_allowed_and_closes_nobody_else():
+    first = panda_reach()
+    first.close()
+    second = panda_reach()  # PyBullet may hand out the same client number again
+    first.close()
+    observation, _ = second.reset(seed=0)
+    assert second.observation_space.contains(observation)
+    second.close()
 
 
 def test_resets_do_not_pile_up_memory(env: RobotEnv):
