@@ -36,5 +36,5 @@ $(READY): pyproject.toml
 	"%s is Python %d.%d, but PyBullet has wheels for 3.10 and 3.11 here: install one of those, " \
 	"remove .venv if there is one, and make PYTHON=..." % (sys.executable, *found))'
 	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); exit 1; }
-	$(VENV)/bin/python -m pip install -e '.[train,dev]'
+	$(VENV)/bin/python -m pip install -e '.[train,sim2sim,dev]'
 	touch $@

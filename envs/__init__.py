@@ -2,5 +2,19 @@
 
 from gymnasium import register
 
-register(id="metarl/PandaReach-v0", entry_point="envs.arm:panda_reach")
-register(id="metarl/PandaSeek-v0", entry_point="envs.arm:panda_seek")
+ARMS = {"Panda": "panda", "Iiwa": "iiwa", "XArm6": "xarm6"}
+LEGGED = {"A1": "a1", "Laikago": "laikago", "MiniCheetah": "mini_cheetah", "Minitaur": "minitaur"}
+
+JOBS = {"Reach": "arm", "Seek": "arm", "Push": "manipulation", "PickPlace": "manipulation", "Slide": "manipulation"}
+
+for title, name in ARMS.items():
+    for job, module in JOBS.items():
+        if job != "Slide" or title == "Panda":
+            id_, entry = f"metarl/{title}{job}-v0", f"envs.{module}:build"
+            register(id=id_, entry_point=entry, kwargs={"robot": name, "job": job})
+# Minitaur's legs move in planes: it cannot step aside, and hardly turns. Short legs step faster and lower.
+STILL = (0.0, 0.0)
+PLANAR = {"left": STILL, "yaw_rate": STILL, "frequency": (3.0, 5.0), "lift": (0.01, 0.05)}
+for title, name in LEGGED.items():
+    kwargs = {"robot": name, **(PLANAR if title == "Minitaur" else {})}
+    register(id=f"metarl/{title}Walk-v0", entry_point="envs.legged:build", kwargs=kwargs)

@@ -1,4 +1,4 @@
-"""A simulated robot behind the device's driver protocol (entry point `pybullet`)."""
+"""A simulated robot behind the device's driver protocol (entry points `pybullet` and `mujoco`)."""
 
 from __future__ import annotations
 
@@ -6,26 +6,34 @@ import numpy as np
 
 from envs.robot_env import make
 from envs.tasks import SPLITS, Task
+from robots.actions import Command
 from robots.spec import Array
 
 
-class PyBulletDriver:
+class SimulatedDriver:
     """One robot in one world, drawn from a split that training never saw unless asked to.
 
-    env: environment id. split: one of SPLITS. seed: of the world and of everything random in it. Options arrive
-    as text from command lines. `world` tells what was drawn; a policy must not look.
+    env: environment id. split: one of SPLITS. seed: of the world and of everything random in it. engine: one of
+    `envs.robot_env.ENGINES`. Options arrive as text from command lines. `world` tells what was drawn; a policy must
+    not look.
     """
 
     realtime = False  # time passes in `write`
 
-    def __init__(self, env: str = "metarl/PandaReach-v0", split: str = "heldout", seed: int | str = 0) -> None:
+    def __init__(
+        self,
+        env: str = "metarl/PandaReach-v0",
+        split: str = "heldout",
+        seed: int | str = 0,
+        engine: str = "pybullet",
+    ) -> None:
         if split not in SPLITS:
             raise ValueError(f"split is {split!r}, expected one of {SPLITS}")
         try:
             self._rng = np.random.default_rng(int(seed))
         except ValueError as error:
             raise ValueError(f"seed is {seed!r}, expected a whole number from 0 up") from error
-        self.env = make(env)
+        self.env = make(env, engine=engine)
         self.world: Task = self.env.task_space.sample(self._rng, split)  # type: ignore[arg-type]
         self._reward = 0.0
         self.begin_attempt()
@@ -36,7 +44,7 @@ class PyBulletDriver:
     def read(self) -> dict[str, Array]:
         return self.env.sample
 
-    def write(self, command: Array) -> None:
+    def write(self, command: Command) -> None:
         self._reward = self.env.move(command)
 
     def reward(self) -> float:
@@ -45,10 +53,17 @@ class PyBulletDriver:
     def guided(self) -> dict[str, Array]:
         job = self.env.job
         self._reset()
-        return self.env.guided(job.guide(self.world, self.env.target, self._rng))
+        return self.env.guided(job.guide(self.world, self.env.goal, self._rng))
 
     def close(self) -> None:
         self.env.close()
 
     def _reset(self) -> None:
         self.env.reset(seed=int(self._rng.integers(2**63)), options={"task": self.world})
+
+
+class MujocoDriver(SimulatedDriver):
+    """The same in the engine that nobody trained in."""
+
+    def __init__(self, env: str = "metarl/PandaReach-v0", split: str = "heldout", seed: int | str = 0) -> None:
+        super().__init__(env, split, seed, engine="mujoco")

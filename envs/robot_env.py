@@ -5,37 +5,67 @@ from __future__ import annotations
 import importlib
 from collections import deque
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Protocol
+from math import cos, isfinite, pi, sin
+from typing import Any, NamedTuple, Protocol
 
 import gymnasium
 import numpy as np
 from numpy.typing import NDArray
 
-from envs import randomize
+from envs import sensors
+from envs.faults import Faults, body_faults, physics
+from envs.state import Drive, Marker, Scene, Start, State
 from envs.tasks import Task, TaskSpace
-from envs.world import Marker, PyBulletWorld
-from robots import actuation, kinematics
+from envs.world import PyBulletWorld, World
+from robots import kinematics
+from robots.actions import Command
+from robots.actuation import delayed, wired
 from robots.interface import LIMIT, Interface
 from robots.spec import Array, RobotSpec
 
 Observation = NDArray[np.float32]
+ENGINES = ("pybullet", "mujoco")
+BETWEEN_PUSHES = 2.0  # [s], on average
 
 
-@dataclass(frozen=True)
-class Sight:
-    """What sensors may look at: encoder readings [..., n] (rad), target [3] (m, world frame), time [...] (s)."""
+class Measure(NamedTuple):
+    """How far an attempt is from what was asked: the name of that error, its unit, and what counts as success."""
 
-    reading: Array
-    target: Array
+    name: str
+    unit: str
+    tolerance: float
+
+
+class Sight(NamedTuple):
+    """What a job's own sensors look at: the true state, the goal, and the time since the start [...] (s).
+
+    felt: the body's own sensor fields.
+    """
+
+    state: State
+    goal: Array
     time: Array
+    felt: Mapping[str, Array]
+
+
+class Moment(NamedTuple):
+    """One control step, for its reward: true states before and after, the goal, the command and the one before.
+
+    error: the job's, now.
+    """
+
+    before: State
+    now: State
+    goal: Array
+    command: Command
+    previous: Command
+    error: float
 
 
 class Job(Protocol):
     """A whole MDP but for the body.
 
-    `horizon` counts control steps; success is within `tolerance` [m]; `guided` says whether someone could show
-    the way, so that `guide` works.
+    `horizon` counts control steps; `guided` says whether someone could show the way, so that `guide` works.
     """
 
     @property
@@ -45,148 +75,226 @@ class Job(Protocol):
     @property
     def space(self) -> TaskSpace: ...
     @property
+    def scene(self) -> Scene: ...
+    @property
     def horizon(self) -> int: ...
     @property
-    def tolerance(self) -> float: ...
+    def measure(self) -> Measure: ...
     @property
     def guided(self) -> bool: ...
 
-    def target(self, task: Task, rng: np.random.Generator) -> Array:
-        """Where the tool should go in this episode [3] (m, world frame)."""
+    def goal(self, task: Task, rng: np.random.Generator) -> Array:
+        """What is asked for in this episode: a place [3] (m, world frame), a velocity command [3]."""
 
-    def start(self, rng: np.random.Generator) -> Array:
-        """Where the encoders stand at the start of an episode [n] (rad): a robot homes by what it reads."""
+    def start(self, task: Task, goal: Array, rng: np.random.Generator) -> Start:
+        """How an episode begins; joints as the encoders [n] (rad) have them: a robot homes by what it reads."""
 
     def sense(self, task: Task, sight: Sight, rng: np.random.Generator) -> dict[str, Array]:
-        """The sensor sample: every field that the interface's observation terms read, leading axes kept."""
+        """Sensor fields beyond the body's own (`envs.sensors`), leading axes of `time` kept."""
 
-    def reward(self, tool: Array, target: Array, rng: np.random.Generator) -> float:
-        """The measured reward at a tool position [3] (m, world frame)."""
+    def reward(self, moment: Moment, rng: np.random.Generator) -> float:
+        """The measured reward of a control step."""
 
-    def guide(self, task: Task, target: Array, rng: np.random.Generator) -> Array:
-        """True joint angles [..., time, n] (rad) along which a teacher's hand leads the arm to targets [..., 3]."""
+    def ended(self, state: State) -> bool:
+        """Whether the MDP ends here: a fall."""
 
-    def markers(self, task: Task, target: Array) -> list[Marker]:
+    def error(self, state: State, goal: Array) -> float:
+        """How far from what was asked, in the unit of `measure`."""
+
+    def guide(self, task: Task, goal: Array, rng: np.random.Generator) -> Array:
+        """True joint angles [..., time, n] (rad) along which a teacher's hand leads the arm to goals [..., 3]."""
+
+    def markers(self, task: Task, state: State, goal: Array) -> list[Marker]:
         """What a picture shows beside the robot."""
 
 
-class RobotEnv(gymnasium.Env[Observation, NDArray[np.float32]]):
-    """Observation: the job's interface table. Action: joint commands in [-1, 1], one per joint.
+def make_world(engine: str, spec: RobotSpec, scene: Scene) -> World:
+    """A world of one of the ENGINES. Raises ValueError for another name, or for one that is not installed."""
+    if engine not in ENGINES:
+        raise ValueError(f"engine is {engine!r}, expected one of {ENGINES}")
+    if engine == "pybullet":
+        return PyBulletWorld(spec, scene)
+    try:
+        from envs.mujoco_world import MujocoWorld
+    except ModuleNotFoundError as error:
+        raise ValueError(f"engine 'mujoco' needs {error.name!r}: pip install '.[sim2sim]'") from error
+    return MujocoWorld(spec, scene)
 
-    `reset(seed, options)` takes `options={"task": Task, "target": [3] in m, world frame}`, both optional; without
-    them a training task and the job's own target are drawn. `terminated` is never set (reaching the target
-    early must not cut the reward off), `truncated` is the horizon. `info` holds `distance` [m] and `is_success`.
-    `task`, `target` [3] (m, world frame) and `sample` (the last sensor sample) tell where the episode stands.
+
+class RobotEnv(gymnasium.Env[Observation, NDArray[np.float32]]):
+    """Observation: the job's interface table. Action: see the interface's action, in [-1, 1].
+
+    `reset(seed, options)` takes `options={"task": Task, "goal": [3]}`, both optional; without them a training task
+    and the job's own goal are drawn. `terminated` is the job's end (a fall; reaching a target must not cut the reward
+    off) or a simulation that has blown up, then with `info["diverged"]`; `truncated` is the horizon. `info` holds
+    `error` (see `job.measure`) and `is_success`. `task`, `goal`, `state` (the truth) and `sample` (the last sensor
+    sample) tell where the episode stands. engine: one of ENGINES.
     """
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": 20}  # noqa: RUF012 (gymnasium's own form)
 
-    def __init__(self, job: Job, render_mode: str | None = None) -> None:
+    def __init__(self, job: Job, render_mode: str | None = None, engine: str = "pybullet") -> None:
         if render_mode not in (None, "rgb_array"):
             raise ValueError(f"render_mode is {render_mode!r}, expected None or 'rgb_array'")
-        self.job, self.render_mode = job, render_mode
+        self.job, self.render_mode, self.engine = job, render_mode, engine
         self.task_space, self.interface = job.space, job.interface
         self.observation_space = gymnasium.spaces.Box(-LIMIT, LIMIT, (job.interface.observation_size,), np.float32)
         self.action_space = gymnasium.spaces.Box(-1.0, 1.0, (job.interface.action_size,), np.float32)
         self.metadata = {**self.metadata, "render_fps": job.spec.control_hz}
-        self.world = PyBulletWorld(job.spec)
-        stated, _ = kinematics.forward(job.spec, job.spec.nominal)
-        if not np.allclose(stated, self.world.tool(), atol=1e-3):
-            raise ValueError(
-                f"{job.spec.name}: the spec puts the tool at {stated} m in the nominal pose, {job.spec.urdf} at "
-                f"{self.world.tool()}; check the joints' origins, rpy and the tool"
-            )
+        self._fields = [term.name for term in job.interface.observation]
+        if "joint_position" not in self._fields:
+            self._fields.insert(0, "joint_position")
+        self.world = make_world(engine, job.spec, job.scene)
+        self.state = self.world.read()
+        if self.state.tool is not None:
+            stated, _ = kinematics.forward(job.spec, job.spec.nominal)
+            if not np.allclose(stated, self.state.tool, atol=1e-3):
+                raise ValueError(
+                    f"{job.spec.name}: the spec puts the tool at {stated} m in the nominal pose, {job.spec.urdf} at "
+                    f"{self.state.tool}; check the joints' origins, rpy and the tool"
+                )
         self.task = job.space.nominal
-        self._drive = randomize.apply(self.task, job.spec, self.world)
-        self.target = np.zeros(3)
+        self._faults: Faults = body_faults(self.task, job.spec)
+        self.goal = np.zeros(3)
         self.sample: dict[str, Array] = {}
-        self._commands: deque[Array] = deque()
+        self._samples: deque[dict[str, Array]] = deque()
+        self._commands: deque[Command] = deque()
         self._steps = 0
+        self._diverged = False
+        self._error = 0.0
 
     def reset(
         self, *, seed: int | None = None, options: Mapping[str, Any] | None = None
     ) -> tuple[Observation, dict[str, Any]]:
         super().reset(seed=seed)
         job, options = self.job, options or {}
-        if unknown := set(options) - {"task", "target"}:
-            raise ValueError(f"reset options {sorted(unknown)} are unknown, expected 'task' or 'target'")
+        if unknown := set(options) - {"task", "goal"}:
+            raise ValueError(f"reset options {sorted(unknown)} are unknown, expected 'task' or 'goal'")
         task = options.get("task")
         if task is None:
             task = job.space.sample(self.np_random)
         elif not isinstance(task, Task):
             raise ValueError(f"task is {task!r}, expected a Task; Task.from_dict makes one of plain values")
         job.space.check(task)
-        target = job.target(task, self.np_random)
-        if "target" in options:
-            target = np.asarray(options["target"], dtype=np.float64)
-            if target.shape != (3,) or not np.isfinite(target).all():
-                raise ValueError(f"target is {options['target']!r}, expected 3 finite numbers [m]")
-        self.task, self.target, self._steps = task, target, 0
-        self._drive = randomize.apply(task, job.spec, self.world)
-        self.world.place(job.start(self.np_random) - self._drive.zero)
+        goal = job.goal(task, self.np_random)
+        if "goal" in options:
+            goal = np.asarray(options["goal"], dtype=np.float64)
+            if goal.shape != (3,) or not np.isfinite(goal).all():
+                raise ValueError(f"goal is {options['goal']!r}, expected 3 finite numbers")
+        if self._diverged:  # no engine is to be trusted after that
+            self.world.close()
+            self.world = make_world(self.engine, job.spec, job.scene)
+        if task != self.task:
+            self._faults = body_faults(task, job.spec)
+        self.task, self.goal, self._steps, self._diverged = task, goal, 0, False
+        self.world.randomize(physics(task))
+        start, faults = job.start(task, goal, self.np_random), self._faults
+        joints = wired(start.joints, faults.exchanged, faults.reversed, job.spec.nominal) - faults.zero
+        self.world.place(start._replace(joints=np.clip(joints, job.spec.lower, job.spec.upper)))
+        self.state = self.world.read()
+        self._error = job.error(self.state, goal)
+        self._samples = deque(maxlen=faults.lag + 1)
         self._sense()
-        start = self.sample["joint_position"]
-        self._commands = deque([start], maxlen=self._drive.delay // job.spec.substeps + 2)
-        return self.interface.observe(self.sample), self._info()
+        self._commands = deque([self.interface.start(self.sample)], maxlen=faults.delay // job.spec.substeps + 2)
+        return self.interface.observe(self.sample, self._commands[0]), self._info()
 
     def step(self, action: NDArray[Any]) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
         if not self._commands:
             raise gymnasium.error.ResetNeeded("the episode has not begun: call reset() before step()")
-        reward = self.move(self.interface.command(action, self._commands[0], self.sample["joint_position"]))
-        return self.interface.observe(self.sample), reward, False, self._steps >= self.job.horizon, self._info()
+        reward = self.move(self.interface.command(action, self._commands[0], self.sample))
+        ended = self._diverged or self.job.ended(self.state)
+        observation = self.interface.observe(self.sample, self._commands[0])
+        return observation, reward, ended, self._steps >= self.job.horizon, self._info()
 
-    def move(self, command: Array) -> float:
-        """Let the drives follow joint positions `command` [n] (rad, encoder frame) for a control step.
+    def move(self, command: Command) -> float:
+        """Let the drives follow a command for a control step.
 
         Returns the measured reward; `sample` then holds what the sensors say.
         """
-        spec, world, drive = self.job.spec, self.world, self._drive
-        self._commands.appendleft(command)
-        held, next_, wait = actuation.delayed(self._commands, drive.delay, spec.substeps)
+        substeps, world, faults, commands = self.job.spec.substeps, self.world, self._faults, self._commands
+        before, previous = self.state, commands[0]
+        commands.appendleft(command)
+        held, next_, wait = delayed(commands, faults.delay, substeps)
+        if faults.push and self.np_random.random() < 1 / (BETWEEN_PUSHES * self.job.spec.control_hz):
+            angle = self.np_random.uniform(0, 2 * pi)
+            world.push((faults.push * cos(angle), faults.push * sin(angle), 0.0))
         if wait:
-            world.drive(*actuation.position_target(spec, held, drive.zero, drive.strength))
+            world.drive(self._drive(held))
             world.advance(wait)
-        world.drive(*actuation.position_target(spec, next_, drive.zero, drive.strength))
-        world.advance(spec.substeps - wait)
+        world.drive(self._drive(next_))
+        world.advance(substeps - wait)
         self._steps += 1
+        state = world.read()
+        # Of a simulation that has blown up nothing is shown: sensors and state stay as they were.
+        self._diverged = not _sound(state)
+        if self._diverged:
+            return 0.0
+        self.state = state
         self._sense()
-        return self.job.reward(world.tool(), self.target, self.np_random)
+        self._error = self.job.error(state, self.goal)
+        moment = Moment(before, state, self.goal, command, previous, self._error)
+        return self.job.reward(moment, self.np_random)
+
+    def _drive(self, command: Command) -> Drive:
+        faults = self._faults
+        target = wired(command.target, faults.exchanged, faults.reversed, self.job.spec.nominal) - faults.zero
+        return Drive(target, faults.effort, faults.velocity, command.grip)
 
     def guided(self, path: Array) -> dict[str, Array]:
         """Sensor samples, fields [time, size], while a hand leads the arm along `path` [time, n] (true rad).
 
-        The hand is stronger than the motors: the arm is where it is put. Uses the task and target of the last
+        The hand is stronger than the motors: the arm is where it is put. Uses the task and goal of the last
         reset, and nothing but sensors comes back. Reset before the next step.
         """
         self._commands.clear()
-        readings = self.world.lead(path) + self._drive.zero
-        time = np.arange(len(path)) / self.job.spec.control_hz
-        return self.job.sense(self.task, Sight(readings, self.target, time), self.np_random)
+        led = self.state._replace(joints=self.world.lead(path))
+        return self._feel(led, np.arange(len(path)) / self.job.spec.control_hz)
 
     def render(self) -> NDArray[np.uint8] | None:
         if self.render_mode is None:
             return None
-        return self.world.render(self.job.markers(self.task, self.target))
+        return self.world.render(self.job.markers(self.task, self.state, self.goal))
 
     def close(self) -> None:
         self.world.close()
 
     def _sense(self) -> None:
-        """Read the sensors into `sample`: fields [size], in their units."""
-        reading = self.world.joints()[0] + self._drive.zero
-        time = np.array(self._steps / self.job.spec.control_hz)
-        self.sample = self.job.sense(self.task, Sight(reading, self.target, time), self.np_random)
+        """Read the sensors into `sample`, as late as they are: fields [size], in their units."""
+        self._samples.append(self._feel(self.state, np.array(self._steps / self.job.spec.control_hz)))
+        self.sample = self._samples[0]
+
+    def _feel(self, state: State, time: Array) -> dict[str, Array]:
+        sample = sensors.body(self._fields, self.job.spec, state, self._faults, self.np_random)
+        sample.update(self.job.sense(self.task, Sight(state, self.goal, time, sample), self.np_random))
+        return sample
 
     def _info(self) -> dict[str, Any]:
-        distance = float(np.linalg.norm(self.world.tool() - self.target))
-        return {"distance": distance, "is_success": distance <= self.job.tolerance}
+        good = self._error <= self.job.measure.tolerance and not self._diverged
+        info = {"error": self._error, "is_success": good}
+        if self._diverged:
+            info["diverged"] = True
+        return info
 
 
-def make(env_id: str, render_mode: str | None = None) -> RobotEnv:
+def _sound(state: State) -> bool:
+    """Whether a state is one that a robot can be in: finite, near, and slower than what blows up (NaN compares false).
+
+    Bullet holds every speed at 100 rad/s or m/s at most, and so hides what it cannot solve.
+    """
+    bodies = [body for body in (state.base, state.object) if body is not None]
+    return (
+        float(np.abs(state.speeds).max()) < 99
+        and isfinite(float(np.add.reduce(state.joints)))
+        and all(abs(x) < 1000 for body in bodies for x in body.position)
+        and all(abs(v) < 50 for body in bodies for v in body.velocity)
+    )
+
+
+def make(env_id: str, render_mode: str | None = None, engine: str = "pybullet", **options: Any) -> RobotEnv:
     """The environment itself, without wrappers.
 
-    env_id: a registered id, or MODULE:ID for one that importing MODULE registers. Raises ValueError, naming the ids
-    that are known, for another one.
+    env_id: a registered id, or MODULE:ID for one that importing MODULE registers. options: fields of its job. Raises
+    ValueError, naming the ids that are known, for another one.
     """
     module, colon, name = env_id.rpartition(":")
     if colon:
@@ -197,7 +305,7 @@ def make(env_id: str, render_mode: str | None = None) -> RobotEnv:
     known = sorted(known for known in gymnasium.registry if known.startswith("metarl/"))
     if name not in gymnasium.registry:
         raise ValueError(f"environment {env_id!r} is unknown, expected one of {known}, or MODULE:ID of your own")
-    env = gymnasium.make(name, render_mode=render_mode).unwrapped
+    env = gymnasium.make(name, render_mode=render_mode, engine=engine, **options).unwrapped
     if not isinstance(env, RobotEnv):
         raise ValueError(f"environment {env_id!r} is a {type(env).__name__}, expected a RobotEnv, such as {known}")
     return env

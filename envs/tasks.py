@@ -1,9 +1,9 @@
-"""What may differ from world to world: Parameter, Task, TaskSpace. Pure; no engine, no environment."""
+"""What may differ from world to world: Parameter, Choice, Task, TaskSpace. Pure; no engine, no environment."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal
 
@@ -39,12 +39,104 @@ class Parameter:
                 f"bounds {self.bounds}"
             )
 
+    @property
+    def nominal_values(self) -> tuple[float, ...]:
+        return (self.nominal,) * self.size
+
+    @property
+    def code(self) -> int:
+        """Length of `encode`."""
+        return self.size
+
     def range(self, split: Split) -> tuple[float, float]:
         """The interval that tasks of `split` come from; extrapolation is half as wide again, within bounds."""
         if split != "extrapolation":
             return self.low, self.high
         margin = (self.high - self.low) / 4
         return max(self.low - margin, self.bounds[0]), min(self.high + margin, self.bounds[1])
+
+    def sample(self, rng: np.random.Generator, split: Split) -> tuple[float, ...]:
+        return tuple(rng.uniform(*self.range(split), size=self.size).tolist())
+
+    def encode(self, values: Array) -> Array:
+        """Mapped so that the training range is [-1, 1]."""
+        code: Array = (values - self.low) / (self.high - self.low) * 2 - 1
+        return code
+
+    def check(self, values: Array) -> None:
+        """Raises ValueError unless there are `size` values within what tasks may hold."""
+        low, high = self.range("extrapolation")
+        low, high = min(low, self.nominal), max(high, self.nominal)
+        if values.shape != (self.size,):
+            raise ValueError(f"task parameter {self.name!r} has {values.size} values, expected {self.size}")
+        if not ((values >= low) & (values <= high)).all():
+            raise ValueError(
+                f"task parameter {self.name!r} is {values.tolist()} {self.unit}, expected values in "
+                f"[{low:.6g}, {high:.6g}]; for a wider world give the environment a wider Parameter"
+            )
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One of a few named things; a task holds its index in `options`.
+
+    heldout: options that training never sees, and the other splits see alone (empty: every split sees all).
+    nominal: the option of the nominal world, the first unless given. features: what an oracle is told of each
+    option, in [-1, 1]; without them, which one it is (one-hot).
+    """
+
+    name: str
+    options: tuple[str, ...]
+    heldout: tuple[str, ...] = ()
+    nominal: str = ""
+    features: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not self.options or len(set(self.options)) < len(self.options):
+            raise ValueError(f"choice {self.name!r} has the options {self.options}, expected different ones")
+        for what, named in (("heldout", self.heldout), ("nominal", (self.nominal,) if self.nominal else ())):
+            if unknown := sorted(set(named) - set(self.options)):
+                raise ValueError(f"choice {self.name!r}: {what} {unknown} is not among its options {self.options}")
+        if set(self.heldout) == set(self.options):
+            raise ValueError(f"choice {self.name!r}: all options are held out, expected at least one to train on")
+        if self.features and (set(self.features) != set(self.options) or len({*map(len, self.features.values())}) > 1):
+            raise ValueError(f"choice {self.name!r} needs features of each of {self.options}, equally many")
+
+    @property
+    def nominal_values(self) -> tuple[float, ...]:
+        return (float(self.options.index(self.nominal)) if self.nominal else 0.0,)
+
+    @property
+    def code(self) -> int:
+        return int(self._codes.shape[1])
+
+    @cached_property
+    def _codes(self) -> Array:
+        if self.features:
+            return np.array([self.features[option] for option in self.options], dtype=np.float64)
+        return 2 * np.eye(len(self.options)) - 1
+
+    @cached_property
+    def _drawn(self) -> Mapping[str, list[int]]:
+        held = [self.options.index(option) for option in self.heldout]
+        rest = [index for index in range(len(self.options)) if index not in held]
+        return {split: rest if split == "train" else held or rest for split in SPLITS}
+
+    def sample(self, rng: np.random.Generator, split: Split) -> tuple[float, ...]:
+        drawn = self._drawn[split]
+        return (float(drawn[rng.integers(len(drawn))]),)
+
+    def encode(self, values: Array) -> Array:
+        code: Array = self._codes[int(values[0])]
+        return code
+
+    def check(self, values: Array) -> None:
+        """Raises ValueError unless there is one index of an option."""
+        if values.shape != (1,) or values[0] not in range(len(self.options)):
+            raise ValueError(
+                f"task choice {self.name!r} is {values.tolist()}, expected one index below {len(self.options)} into "
+                f"{self.options}"
+            )
 
 
 @dataclass(frozen=True)
@@ -76,9 +168,9 @@ class Task:
 
 @dataclass(frozen=True)
 class TaskSpace:
-    """An ordered list of parameters; `sample` draws tasks from one of the SPLITS."""
+    """An ordered list of parameters and choices; `sample` draws tasks from one of the SPLITS."""
 
-    parameters: tuple[Parameter, ...]
+    parameters: tuple[Parameter | Choice, ...]
 
     def __post_init__(self) -> None:
         names = [parameter.name for parameter in self.parameters]
@@ -88,11 +180,11 @@ class TaskSpace:
     @property
     def size(self) -> int:
         """Length of `encode`."""
-        return sum(parameter.size for parameter in self.parameters)
+        return sum(parameter.code for parameter in self.parameters)
 
     @cached_property
     def nominal(self) -> Task:
-        return Task({p.name: (p.nominal,) * p.size for p in self.parameters})
+        return Task({p.name: p.nominal_values for p in self.parameters})
 
     def sample(self, rng: np.random.Generator, split: Split = "train") -> Task:
         """A task, uniform in the split's ranges. The same generator state gives other draws in another split.
@@ -102,19 +194,18 @@ class TaskSpace:
         """
         if split not in SPLITS:
             raise ValueError(f"split is {split!r}, expected one of {SPLITS}")
-        if split == "extrapolation" and all(p.range(split) == (p.low, p.high) for p in self.parameters):
+        ranges = [p for p in self.parameters if isinstance(p, Parameter)]
+        if split == "extrapolation" and all(p.range(split) == (p.low, p.high) for p in ranges):
             raise ValueError("there is nothing to extrapolate to: every parameter's range already fills its bounds")
         rng = np.random.default_rng([int(rng.integers(2**63)), SPLITS.index(split)])
         while True:
-            values = {p.name: rng.uniform(*p.range(split), size=p.size) for p in self.parameters}
-            task = Task({name: tuple(value.tolist()) for name, value in values.items()})
-            if split != "extrapolation" or np.abs(self.encode(task)).max() > 1:
+            task = Task({p.name: p.sample(rng, split) for p in self.parameters})
+            if split != "extrapolation" or any(np.abs(p.encode(task[p.name])).max() > 1 for p in ranges):
                 return task
 
     def encode(self, task: Task) -> Array:
-        """The privileged vector [size]: every value mapped so that the training range is [-1, 1]."""
-        parts = [(task[p.name] - p.low) / (p.high - p.low) * 2 - 1 for p in self.parameters]
-        return np.concatenate(parts)
+        """The privileged vector [size]: parameters with the training range at [-1, 1], choices by their features."""
+        return np.concatenate([p.encode(task[p.name]) for p in self.parameters])
 
     def check(self, task: Task) -> None:
         """Raises ValueError naming the first parameter that is unknown, missing, of the wrong size or out of range."""
@@ -122,14 +213,4 @@ class TaskSpace:
         if set(task.values) != set(names):
             raise ValueError(f"task has the parameters {sorted(task.values)}, expected {sorted(names)}")
         for parameter in self.parameters:
-            values = task[parameter.name]
-            low, high = parameter.range("extrapolation")
-            if values.shape != (parameter.size,):
-                raise ValueError(
-                    f"task parameter {parameter.name!r} has {values.size} values, expected {parameter.size}"
-                )
-            if not ((values >= low) & (values <= high)).all():
-                raise ValueError(
-                    f"task parameter {parameter.name!r} is {values.tolist()} {parameter.unit}, expected values in "
-                    f"[{low:.6g}, {high:.6g}]; for a wider world give the environment a wider Parameter"
-                )
+            parameter.check(task[parameter.name])

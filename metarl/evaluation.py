@@ -32,6 +32,7 @@ from metarl.ppo import ppo_baselines
 from metarl.sampling.processes import make_sampler
 from metarl.sampling.serial import Sampler
 from metarl.sampling.worker import Actor, Trial, draw_tasks
+from metarl.statistics import interval
 from robots.interface import Interface
 from robots.spec import Array, RobotSpec
 
@@ -46,34 +47,29 @@ Where = tuple[Sequence[Task], tuple[int, int]]  # tasks, and the start of their 
 
 @dataclass(frozen=True)
 class Score:
-    """Per task, over its episodes [task]: mean return, share of successes at the end, distance at the end [m]."""
+    """Per task, over its episodes [task]: mean return, share of successes at the end, the job's error at the end."""
 
     returns: Float
     success: Float
-    distance: Float
+    error: Float
 
     @classmethod
     def of(cls, episodes: Sequence[Episodes], tolerance: float) -> Score:
-        last = np.stack([e.distance[:, -1] for e in episodes])
+        last, lived = (
+            np.stack([values[:, -1] for values in field])
+            for field in ([e.error for e in episodes], [e.mask for e in episodes])
+        )
         returns = np.stack([e.reward.sum(-1) for e in episodes])
-        return cls(returns.mean(1), (last <= tolerance).mean(1).astype(np.float32), last.mean(1))
+        success = (last <= tolerance) & (lived > 0)
+        return cls(returns.mean(1), success.mean(1).astype(np.float32), last.mean(1))
 
     def to_dict(self) -> dict[str, Any]:
-        fields = {"return": self.returns, "success": self.success, "distance": self.distance}
+        fields = {"return": self.returns, "success": self.success, "error": self.error}
         return {name: interval(values) for name, values in fields.items()}
 
 
-def interval(values: Float) -> dict[str, float]:
-    """Mean over tasks, with its 95 % bootstrap interval."""
-    mean = float(np.mean(values, dtype=np.float64))
-    if np.ptp(values) == 0:
-        return {"mean": mean, "low": mean, "high": mean}
-    found = bootstrap((values.astype(np.float64),), np.mean, n_resamples=2000, method="percentile", rng=0)
-    return {"mean": mean, "low": float(found.confidence_interval.low), "high": float(found.confidence_interval.high)}
-
-
 def gap_closed(without: Score, now: Score, oracle: Score) -> dict[str, float] | None:
-    """Share of the distance between domain randomization and the oracle that is closed, paired over tasks.
+    """Share of the error between domain randomization and the oracle that is closed, paired over tasks.
 
     None unless the gap's own interval lies above zero: a share of nothing means nothing.
     """
@@ -84,7 +80,7 @@ def gap_closed(without: Score, now: Score, oracle: Score) -> dict[str, float] | 
     def share(a: Array, b: Array, c: Array, axis: int = -1) -> Any:
         return gap(a, b, axis) / gap(a, c, axis)
 
-    a, b, c = (score.distance.astype(np.float64) for score in (without, now, oracle))
+    a, b, c = (score.error.astype(np.float64) for score in (without, now, oracle))
     how: dict[str, Any] = {"n_resamples": 2000, "method": "percentile", "paired": True, "vectorized": True}
     if (np.ptp(a - c) == 0 and a[0] <= c[0]) or bootstrap((a, c), gap, rng=0, **how).confidence_interval.low <= 0:
         return None
@@ -116,7 +112,7 @@ class Evaluator:
             Trial(task, (*key, index, ATTEMPTS), episodes, "mean", actor, theta, point)
             for index, (task, theta, point) in enumerate(who)
         ]
-        return Score.of(self.sampler.sample(trials), self.env.job.tolerance)
+        return Score.of(self.sampler.sample(trials), self.env.job.measure.tolerance)
 
     def experience(self, where: Where, step: int, actor: str, thetas: Thetas) -> list[Episodes]:
         """What each task's robot has to learn from before inner step `step`; the same motions for every step."""
@@ -161,7 +157,7 @@ class Evaluator:
         ends = []
         for size in FINE_TUNING[name]:
             (score,) = self.fine_tuned(name, size, steps, where, episodes=2, all_steps=False).values()
-            ends.append(score.distance.mean())
+            ends.append(score.error.mean())
         return FINE_TUNING[name][int(np.argmin(ends))]
 
 
@@ -261,7 +257,7 @@ def evaluate(
         "training_seed": config.seed,
         "iterations": run.iteration,
         "engine": "pybullet",
-        "tolerance": env.job.tolerance,
+        "measure": env.job.measure._asdict(),
         "training_steps": training_steps,
         "curve": [entry(score, step, min(step, 1) if guided else step) for step, score in enumerate(curve)],
         "baselines": {name: rows_of(name, scores) for name, scores in baselines.items()},

@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from rich.console import Console
 from safetensors import SafetensorError
 from safetensors.torch import load, save
-from stable_baselines3 import PPO
 from stable_baselines3.common.callbacks import BaseCallback
 from torch import Tensor
 
@@ -24,6 +23,7 @@ from metarl.config import Config
 from metarl.console import progress
 from metarl.files import write_atomic
 from metarl.sampling.processes import end_with_parent
+from metarl.sb3 import Settings, ppo, theta
 from robots.interface import LIMIT
 
 STEPS = 400_000  # of simulation, for each
@@ -84,24 +84,14 @@ class _Count(BaseCallback):
 
 
 def _train(config: Config, name: str) -> NDArray[np.float32]:
-    """PPO on training tasks. Its policy network's layers, then its log standard deviation, are our flat theta."""
+    """theta [P] of PPO on training tasks."""
     torch.set_num_threads(1)
     env = make(config.env)
-    model = PPO(
-        "MlpPolicy",
-        Privileged(env) if name == ORACLE else env,
-        policy_kwargs={"net_arch": {"pi": list(config.hidden), "vf": list(config.hidden)}, "log_std_init": -0.9},
-        n_steps=2000,
-        batch_size=250,
-        learning_rate=lambda left: 1e-3 * left,
-        gamma=0.95,
+    settings = Settings(
+        config.env, STEPS, rollout=2000, batch=250, epochs=10, gamma=0.95, log_std=-0.9, hidden=config.hidden,
         seed=config.seed,
-        device="cpu",
-    )
+    )  # fmt: skip
+    model = ppo(Privileged(env) if name == ORACLE else env, settings)
     model.learn(STEPS, callback=_Count())
     env.close()
-    policy: Any = model.policy
-    layers = [layer for layer in policy.mlp_extractor.policy_net if isinstance(layer, torch.nn.Linear)]
-    parts = [part for layer in (*layers, policy.action_net) for part in (layer.weight.flatten(), layer.bias)]
-    theta = torch.cat([*parts, policy.log_std]).detach().numpy()
-    return np.ascontiguousarray(theta, dtype=np.float32)
+    return theta(model)

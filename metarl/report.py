@@ -37,18 +37,21 @@ def _steps(entry: Mapping[str, Any]) -> str:
 
 
 def _cells(entry: Mapping[str, Any]) -> list[str]:
-    distance, success, gap = entry["distance"], entry["success"], entry["gap_closed"]
+    error, success, gap = entry["error"], entry["success"], entry["gap_closed"]
     return [
         f"{entry['episodes']}",
         f"{entry['seconds']:.1f}",
-        f"{100 * distance['mean']:.1f} [{100 * distance['low']:.1f}, {100 * distance['high']:.1f}]",
+        f"{100 * error['mean']:.1f} [{100 * error['low']:.1f}, {100 * error['high']:.1f}]",
         f"{100 * success['mean']:.0f} [{100 * success['low']:.0f}, {100 * success['high']:.0f}]",
         f"{entry['return']['mean']:.2f}",
         f"{100 * gap['mean']:.0f} [{100 * gap['low']:.0f}, {100 * gap['high']:.0f}]" if gap else "no gap",
     ]
 
 
-HEADER = ("policy", "episodes", "seconds", "distance [cm]", "success [%]", "return", "gap closed [%]")
+def header(results: Mapping[str, Any]) -> tuple[str, ...]:
+    measure = results["measure"]
+    error = f"{measure['name']} [c{measure['unit']}]"
+    return "policy", "episodes", "seconds", error, "success [%]", "return", "gap closed [%]"
 
 
 def title(results: Mapping[str, Any]) -> str:
@@ -60,7 +63,7 @@ def title(results: Mapping[str, Any]) -> str:
 
 def table(results: Mapping[str, Any]) -> Table:
     """A table for the terminal: means and 95 % intervals."""
-    made = Table(*HEADER, title=title(results), caption="means [95 % bootstrap intervals over tasks]")
+    made = Table(*header(results), title=title(results), caption="means [95 % bootstrap intervals over tasks]")
     for label, entry in rows(results):
         made.add_row(label, *_cells(entry))
     return made
@@ -68,15 +71,21 @@ def table(results: Mapping[str, Any]) -> Table:
 
 def markdown(results: Mapping[str, Any]) -> str:
     """The same table in Markdown."""
-    lines = [" | ".join(HEADER), " | ".join(["---"] * len(HEADER))]
+    names = header(results)
+    lines = [" | ".join(names), " | ".join(["---"] * len(names))]
     lines += [" | ".join([label, *_cells(entry)]) for label, entry in rows(results)]
     return f"{title(results)}\n\n" + "\n".join(f"| {line} |" for line in lines) + "\n"
 
 
 def plot(results: Mapping[str, Any], path: Path) -> None:
-    """Write a PNG of distance and success over gradient steps, with every baseline."""
+    """Write a PNG of error and success over gradient steps, with every baseline."""
     figure = Figure(figsize=(10, 4.2), layout="constrained")
-    units = {"distance": "cm to the target", "success": f"% within {100 * results['tolerance']:.0f} cm"}
+    measure = results["measure"]
+    unit = f"c{measure['unit']}"
+    units = {
+        "error": f"{measure['name']} [{unit}]",
+        "success": f"% within {100 * measure['tolerance']:.0f} {unit}",
+    }
     scale = 100
     for axes, (name, unit) in zip(figure.subplots(1, 2), units.items(), strict=True):
         curve = results["curve"]

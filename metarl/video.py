@@ -1,7 +1,8 @@
-"""A short film of one robot before and after it adapted, through the exported bundle alone."""
+"""Short films: a policy on sampled tasks, and one robot before and after it adapted."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from io import BytesIO
 from pathlib import Path
@@ -10,14 +11,16 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from envs.drivers import PyBulletDriver
-from envs.robot_env import RobotEnv, make
-from envs.tasks import Task
+from envs.drivers import SimulatedDriver
+from envs.robot_env import Observation, RobotEnv, make
+from envs.tasks import Split, Task
 from export.device import Device
 from export.device.run import run
 from metarl.files import write_atomic
 
 Frame = NDArray[np.uint8]
+Act = Callable[[Observation], NDArray[np.float32]]
+FRAMES_PER_SECOND = 10
 
 
 def film(bundle: Path, env_id: str, out: Path, seed: int, steps: int = 3, targets: int = 3) -> None:
@@ -26,34 +29,49 @@ def film(bundle: Path, env_id: str, out: Path, seed: int, steps: int = 3, target
     Both sides meet the same targets.
     """
     device = Device.load(bundle)
-    with closing(PyBulletDriver(env_id, "heldout", seed)) as driver:
+    with closing(SimulatedDriver(env_id, "heldout", seed)) as driver:
         run(device, driver, steps=steps, attempts=0, seed=seed)
         task = driver.world
     env = make(env_id, render_mode="rgb_array")
     sides = []
     for theta, caption in ((device.base, "before"), (device.theta.copy(), f"after {steps} gradient steps")):
         device.theta = theta
-        frames: list[Frame] = []
-        for index in range(targets):
-            frames += _attempt(env, device, task, seed + index, caption)
-        sides.append(frames)
+        sides.append([frame for i in range(targets) for frame in episode(env, device.act, task, seed + i, caption)])
     env.close()
-    pictures = [Image.fromarray(np.hstack(pair)) for pair in zip(*sides, strict=True)]
-    palette = [picture.quantize(128) for picture in pictures]
+    write_gif([np.hstack(pair) for pair in zip(*sides, strict=True)], out)
+
+
+def show(env: RobotEnv, act: Act, out: Path, split: Split, seed: int, episodes: int, seconds: float) -> None:
+    """Write a GIF of a policy on `episodes` tasks of a split, `seconds` of each at most."""
+    rng = np.random.default_rng(seed)
+    frames = []
+    for index in range(episodes):
+        task = env.task_space.sample(rng, split)
+        frames += episode(env, act, task, seed + index, f"{split} task {index + 1}", seconds)
+    write_gif(frames, out)
+
+
+def episode(env: RobotEnv, act: Act, task: Task, seed: int, caption: str, seconds: float = float("inf")) -> list[Frame]:
+    """Captioned frames [height, width, 3] of one episode, FRAMES_PER_SECOND of them."""
+    observation, _ = env.reset(seed=seed, options={"task": task})
+    every = max(1, env.job.spec.control_hz // FRAMES_PER_SECOND)
+    measure, frames = env.job.measure, []
+    for step in range(min(env.job.horizon, round(min(seconds, 1e6) * env.job.spec.control_hz))):
+        observation, _, ended, _, info = env.step(act(observation))
+        if step % every == every - 1 or ended:
+            frames.append(_captioned(env.render(), f"{caption}: {100 * info['error']:.1f} c{measure.unit}"))
+        if ended:
+            break
+    return frames
+
+
+def write_gif(frames: Sequence[Frame], out: Path) -> None:
+    """Write frames [height, width, 3] as a GIF that plays in real time."""
+    palette = [Image.fromarray(frame).quantize(128) for frame in frames]
     buffer = BytesIO()
-    step = 2000 // env.job.spec.control_hz  # every second control step, in real time
+    step = 1000 // FRAMES_PER_SECOND
     palette[0].save(buffer, "GIF", save_all=True, append_images=palette[1:], duration=step, loop=0)
     write_atomic(out, buffer.getvalue())
-
-
-def _attempt(env: RobotEnv, device: Device, task: Task, seed: int, caption: str) -> list[Frame]:
-    observation, info = env.reset(seed=seed, options={"task": task})
-    frames = []
-    for step in range(env.job.horizon):
-        observation, _, _, _, info = env.step(device.act(observation))
-        if step % 2:
-            frames.append(_captioned(env.render(), f"{caption}: {100 * info['distance']:.1f} cm"))
-    return frames
 
 
 def _captioned(frame: Frame | None, text: str) -> Frame:

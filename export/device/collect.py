@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,7 +12,6 @@ from export.device.adapter import Field
 from export.device.device import Device
 from export.device.driver import Driver, NotMeasuredError
 from export.device.pace import Pace
-from robots.spec import Array
 
 
 @dataclass(frozen=True)
@@ -36,18 +35,17 @@ def attempt(device: Device, driver: Driver, steps: int, rng: np.random.Generator
     interface = device.interface
     driver.begin_attempt()
     sample = driver.read()
-    command = reading = _reading(sample, interface.action_size)
+    command = interface.start(sample)
     observations, actions, rewards = [], [], []
     pace = Pace(interface.control_hz)
     for _ in range(steps):
-        observation = interface.observe(sample)
+        observation = interface.observe(sample, command)
         action = device.act(observation) if rng is None else device.sample(observation, rng)
-        command = interface.command(action, command, reading)
+        command = interface.command(action, command, sample)
         driver.write(command)
         if driver.realtime:
             pace.wait()
         sample = driver.read()
-        reading = _reading(sample, interface.action_size)
         observations.append(observation)
         actions.append(action)
         rewards.append(_reward(driver))
@@ -58,10 +56,10 @@ def guided(device: Device, driver: Driver) -> Episode:
     """One motion led by hand, with the actions that would have led there. Raises ValueError as `observe` does."""
     samples = driver.guided()
     readings = np.asarray(samples.get("joint_position"), np.float64)
-    if readings.ndim != 2 or len(readings) < 2 or readings.shape[1] != device.interface.action_size:
+    if readings.ndim != 2 or len(readings) < 2 or readings.shape[1] != len(device.interface.joints):
         raise ValueError(
             f"the guided motion has readings of shape {list(readings.shape)}, expected [time + 1, "
-            f"{device.interface.action_size}] with at least 2 samples; lead the arm again"
+            f"{len(device.interface.joints)}] with at least 2 samples; lead the arm again"
         )
     observation = device.interface.observe(samples)[:-1]
     action = device.interface.label(readings)
@@ -97,17 +95,6 @@ def batch(episodes: Sequence[Episode], fields: Sequence[Field]) -> dict[str, NDA
             rows.append(np.pad(value, [(0, longest - len(value))] + [(0, 0)] * (value.ndim - 1)))
         made[name] = np.stack(rows)
     return made
-
-
-def _reading(sample: Mapping[str, Array], joints: int) -> Array:
-    """The encoders [joints] (rad) in a sensor sample. Raises ValueError if they are not there."""
-    reading = np.asarray(sample.get("joint_position"), np.float64)
-    if reading.shape != (joints,) or not np.isfinite(reading).all():
-        raise ValueError(
-            f"the driver's joint_position is {reading.tolist()}, expected {joints} finite angles in rad; is it the "
-            "driver of this robot?"
-        )
-    return reading
 
 
 def _reward(driver: Driver) -> float:

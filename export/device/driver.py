@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from importlib.metadata import entry_points
 from typing import Any, Protocol, cast
 
+from robots.actions import Command
 from robots.spec import Array
 
 GROUP = "sim2adapt.drivers"
@@ -26,8 +27,8 @@ class Driver(Protocol):
     def read(self) -> Mapping[str, Array]:
         """The sensor sample now: every field that the interface's observation terms name, and joint_position [n]."""
 
-    def write(self, command: Array) -> None:
-        """Command joint positions [n] for the coming control step."""
+    def write(self, command: Command) -> None:
+        """Command joint positions, and the gripper where there is one, for the coming control step."""
 
     def reward(self) -> float:
         """The reward measured for the step that ended with the last `read`. Raises NotMeasuredError if none is."""

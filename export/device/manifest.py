@@ -8,7 +8,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from export.device.adapter import Field
-from export.device.strict import BundleError, numbers, parse, positive, record
+from export.device.strict import BundleError, fits, numbers, parse, positive, record
+from robots.actions import KINDS as KINDS_OF_ACTION
 from robots.interface import Interface
 
 SCHEMA = 1
@@ -192,15 +193,20 @@ def _interface(value: dict[str, Any]) -> Interface:
         record(term, where, name=str, unit=str, frame=str, offset=list, scale=list)
         numbers(term["offset"], f"{where}.offset")
         numbers(term["scale"], f"{where}.scale")
-    action, number = value["action"], (int, float)
-    where = "manifest.interface.action"
-    record(action, where, name=str, unit=str, scale=list, lower=list, upper=list, lead=number)
-    for key in ("scale", "lower", "upper"):
-        numbers(action[key], f"{where}.{key}")
+    _action(value["action"])
     try:
         return Interface.from_dict(value)
-    except ValueError as error:
+    except (ValueError, TypeError) as error:
         raise BundleError(f"manifest.interface: {error}; export the bundle again") from error
+
+
+def _action(value: dict[str, Any]) -> None:
+    """Keys and JSON types of an action's dataclass; what its values may be, it checks itself."""
+    where, values = "manifest.interface.action", dict(value)
+    kind = values.pop("kind", None)
+    if not isinstance(kind, str) or kind not in KINDS_OF_ACTION:
+        raise BundleError(f"{where}.kind is {kind!r}, expected one of {sorted(KINDS_OF_ACTION)}; update the device")
+    fits(values, KINDS_OF_ACTION[kind], where)
 
 
 def _collect(value: dict[str, Any] | None) -> Collect | None:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import math
-from typing import Any
+from dataclasses import fields, is_dataclass
+from typing import Any, get_args, get_origin, get_type_hints
+
+JSON = (dict, list, str, int, float, bool, type(None))
 
 
 class BundleError(ValueError):
@@ -62,6 +65,34 @@ def numbers(value: Any, where: str) -> tuple[float, ...]:
     if not isinstance(value, list) or any(type(entry) not in (int, float) for entry in value):
         raise BundleError(f"{where} is {_show(value)}, expected a list of numbers; export the bundle again")
     return tuple(float(entry) for entry in value)
+
+
+def fits(value: Any, kind: Any, where: str) -> None:
+    """Raises BundleError unless `value` is JSON for the annotation `kind`.
+
+    Dataclasses are objects with exactly their fields, tuples of one type are lists, and a float may lack its point.
+    """
+    if is_dataclass(kind):
+        hints = get_type_hints(kind)
+        names = [field.name for field in fields(kind)]
+        record(value, where, **dict.fromkeys(names, JSON))
+        for name in names:
+            fits(value[name], hints[name], f"{where}.{name}")
+    elif get_origin(kind) is tuple:
+        part, *rest = get_args(kind)
+        count = "" if ... in rest else f" {len(rest) + 1}"
+        if not isinstance(value, list) or (count and len(value) != len(rest) + 1):
+            raise BundleError(f"{where} is {_show(value)}, expected a list of{count} values; export the bundle again")
+        if part is float:
+            numbers(value, where)
+        else:
+            for index, entry in enumerate(value):
+                fits(entry, part, f"{where}[{index}]")
+    else:
+        allowed = (int, float) if kind is float else (kind,)
+        if type(value) not in allowed:
+            names = [entry.__name__ for entry in allowed]
+            raise BundleError(f"{where} is {_show(value)}, expected {' or '.join(names)}; export the bundle again")
 
 
 def positive(value: int, where: str) -> int:

@@ -6,6 +6,7 @@ import numpy as np
 
 from metarl.episodes import Float
 from robots import kinematics
+from robots.actions import JointIncrement
 from robots.interface import Interface
 from robots.spec import Array, RobotSpec
 
@@ -18,7 +19,10 @@ class PointController:
     """
 
     def __init__(self, spec: RobotSpec, interface: Interface, matrix: Array, shift: Array) -> None:
+        if not isinstance(interface.action, JointIncrement):
+            raise ValueError(f"actions are {type(interface.action).__name__}, expected JointIncrement")
         self._spec, self._interface, self._matrix, self._shift = spec, interface, matrix, shift
+        self._scale = np.array(interface.action.scale)
         self._goal: Array | None = None
         self._still = np.full(len(spec.joints), -np.inf, np.float32)
 
@@ -30,5 +34,5 @@ class PointController:
                 point = self._matrix @ interface.field("camera_target", observation) + point
             self._goal = kinematics.solve(self._spec, point)
         reading = interface.field("joint_position", observation)
-        action = 0.3 * (self._goal - reading) / np.array(interface.action.scale)
+        action = 0.3 * (self._goal - reading) / self._scale
         return (action / max(1.0, np.abs(action).max())).astype(np.float32), self._still

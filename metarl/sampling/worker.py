@@ -98,33 +98,36 @@ class Worker:
         noise = np.zeros((env.job.horizon, env.interface.action_size), np.float32)
         if trial.mode == "explore":
             noise = np.random.default_rng(seed(Stream.ACTION, key)).standard_normal(noise.shape, np.float32)
-        observations, actions, rewards, distances = [], [], [], []
+        observations, actions, rewards, errors = [], [], [], []
         observation, _ = env.reset(seed=_integer(seed(Stream.WORLD, key)), options={"task": trial.task})
         for step in range(env.job.horizon):
             mean, log_std = act(observation)
             action = mean + np.exp(log_std) * noise[step]
             observations.append(observation)
-            observation, reward, _, _, info = env.step(action)
+            observation, reward, ended, _, info = env.step(action)
             actions.append(action)
             rewards.append(reward)
-            distances.append(info["distance"])
+            errors.append(info["error"])
+            if ended:
+                break
         lived = np.ones(len(rewards), np.float32)
-        return Episodes(
+        episode = Episodes(
             np.array(observations),
             np.array(actions),
             np.array(rewards, np.float32),
             lived,
-            np.array(distances, np.float32),
+            np.array(errors, np.float32),
         )
+        return episode.padded(env.job.horizon)
 
     def _guided(self, trial: Trial) -> Episodes:
         env, job, task = self._env, self._env.job, trial.task
         keys = [(*trial.key, index) for index in range(trial.episodes)]
-        targets = [job.target(task, np.random.default_rng(seed(Stream.GUIDE, key))) for key in keys]
-        paths = job.guide(task, np.array(targets), np.random.default_rng(seed(Stream.GUIDE, trial.key)))
+        goals = [job.goal(task, np.random.default_rng(seed(Stream.GUIDE, key))) for key in keys]
+        paths = job.guide(task, np.array(goals), np.random.default_rng(seed(Stream.GUIDE, trial.key)))
         motions = []
-        for key, target, path in zip(keys, targets, paths, strict=True):
-            env.reset(seed=_integer(seed(Stream.WORLD, key)), options={"task": task, "target": target})
+        for key, goal, path in zip(keys, goals, paths, strict=True):
+            env.reset(seed=_integer(seed(Stream.WORLD, key)), options={"task": task, "goal": goal})
             sample = env.guided(path)
             observation = env.interface.observe({name: values[:-1] for name, values in sample.items()})
             none = np.zeros(len(observation), np.float32)

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from envs.arm import panda_reach
-from envs.robot_env import RobotEnv
+from envs.robot_env import RobotEnv, make
+from envs.state import State
 from envs.tasks import Task
 
 Roll = Callable[..., np.ndarray]
@@ -15,7 +15,7 @@ Roll = Callable[..., np.ndarray]
 
 @pytest.fixture(scope="module")
 def env() -> Iterator[RobotEnv]:
-    env = panda_reach(render_mode="rgb_array")
+    env = make("metarl/PandaReach-v0", render_mode="rgb_array")
     yield env
     env.close()
 
@@ -33,19 +33,27 @@ def changed() -> Callable[..., Task]:
     return task
 
 
+def flat(state: State) -> np.ndarray:
+    """Everything true of a moment as one vector, the joints first."""
+    parts = [part for field in state if field is not None for part in (field if isinstance(field, tuple) else (field,))]
+    return np.concatenate(parts)
+
+
 @pytest.fixture(scope="session")
 def roll() -> Roll:
-    """One episode: an array [step, ...] of true joints and velocities, tool, observation, reward and distance."""
+    """One episode: an array [step, ...] of all that is true (joints first), observation, reward and error."""
 
     def trajectory(env: RobotEnv, task: Task, seed: int = 0, actions: np.ndarray | None = None) -> np.ndarray:
         if actions is None:
-            actions = np.random.default_rng(5).uniform(-1, 1, (env.job.horizon, env.interface.action_size))
+            steps = min(env.job.horizon, 40)
+            actions = np.random.default_rng(5).uniform(-1, 1, (steps, env.interface.action_size))
         observation, info = env.reset(seed=seed, options={"task": task})
-        rows = [np.concatenate([*env.world.joints(), env.world.tool(), observation, [0.0, info["distance"]]])]
+        rows = [np.concatenate([flat(env.state), observation, [0.0, info["error"]]])]
         for action in actions:
-            observation, reward, _, _, info = env.step(action)
-            state = [*env.world.joints(), env.world.tool(), observation, [reward, info["distance"]]]
-            rows.append(np.concatenate(state))
+            observation, reward, ended, _, info = env.step(action)
+            rows.append(np.concatenate([flat(env.state), observation, [reward, info["error"]]]))
+            if ended:
+                break
         return np.array(rows)
 
     return trajectory

@@ -5,9 +5,9 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from envs.arm import CENTER, HALF, panda_seek, seen
-from envs.rewards import closeness
-from envs.robot_env import RobotEnv
+from envs.arm import CENTER, HALF, seen
+from envs.rewards import gap
+from envs.robot_env import RobotEnv, make
 from envs.tasks import Task
 from robots import kinematics
 from robots.arms import PANDA
@@ -27,39 +27,39 @@ def test_a_camera_turned_by_a_quarter_and_shifted():
     np.testing.assert_allclose(seen(TARGET, 0.0, np.array([0.1, 0.2, 0.3])), np.add(TARGET, [0.1, 0.2, 0.3]))
 
 
-def test_closeness_is_minus_the_distance():
-    assert closeness(np.array([0.0, 3.0, 0.0]), np.array([4.0, 0.0, 0.0])) == -5
-    assert closeness(TARGET, TARGET) == 0
+def test_a_gap_is_the_distance():
+    assert gap(np.array([0.0, 3.0, 0.0]), np.array([4.0, 0.0, 0.0])) == 5
+    assert gap(TARGET, TARGET) == 0
 
 
 def test_reach_observes_encoders_and_camera(env: RobotEnv, changed: Changed):
     task = changed(env, camera_yaw=0.4, camera_shift=(0.1, -0.1, 0.05))
-    observation, _ = env.reset(seed=0, options={"task": task, "target": TARGET})
+    observation, _ = env.reset(seed=0, options={"task": task, "goal": TARGET})
     reading = env.interface.field("joint_position", observation)
     target = env.interface.field("camera_target", observation)
-    np.testing.assert_allclose(reading, env.world.joints()[0], atol=0.006)
+    np.testing.assert_allclose(reading, env.state.joints, atol=0.006)
     np.testing.assert_allclose(target, seen(TARGET, 0.4, np.array([0.1, -0.1, 0.05])), atol=0.006)
 
 
 def test_reach_draws_targets_in_the_workspace(env: RobotEnv):
-    drawn = np.array([env.job.target(env.task, np.random.default_rng(seed)) for seed in range(100)])
+    drawn = np.array([env.job.goal(env.task, np.random.default_rng(seed)) for seed in range(100)])
     assert (np.abs(drawn - CENTER) <= HALF).all()
     assert (np.ptp(drawn, axis=0) > HALF).all()
 
 
 def test_seek_sees_time_and_not_the_target():
-    env = panda_seek()
+    env = make("metarl/PandaSeek-v0")
     nominal = env.task_space.nominal
     moved = Task({**nominal.values, "target_x": (0.6,)})
     episodes = []
     for task in (nominal, moved):
         observation, info = env.reset(seed=0, options={"task": task})
-        observations, rewards = [observation], [-info["distance"]]
+        observations, rewards = [observation], [-info["error"]]
         for _ in range(env.job.horizon):
             observation, reward, _, _, info = env.step(np.full(7, 0.1))
             observations.append(observation)
             rewards.append(reward)
-            assert reward == pytest.approx(-info["distance"], abs=0.06)  # 1 cm of noise
+            assert reward == pytest.approx(-info["error"], abs=0.06)  # 1 cm of noise
         episodes.append((np.array(observations), np.array(rewards)))
     (first, rewards), (second, others) = episodes
     np.testing.assert_array_equal(first, second)
@@ -70,7 +70,7 @@ def test_seek_sees_time_and_not_the_target():
 
 
 def test_seek_has_nobody_to_guide_it():
-    env = panda_seek()
+    env = make("metarl/PandaSeek-v0")
     assert not env.job.guided
     with pytest.raises(ValueError, match="no guided motions"):
         env.job.guide(env.task_space.nominal, TARGET, np.random.default_rng(0))
@@ -78,7 +78,7 @@ def test_seek_has_nobody_to_guide_it():
 
 
 def guided(env: RobotEnv, task: Task, seed: int = 0) -> dict[str, np.ndarray]:
-    env.reset(seed=seed, options={"task": task, "target": TARGET})
+    env.reset(seed=seed, options={"task": task, "goal": TARGET})
     return env.guided(env.job.guide(task, TARGET, np.random.default_rng(seed)))
 
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from envs.arm import Reach, Seek
-from envs.tasks import SPLITS, Parameter, Task, TaskSpace
+from envs.tasks import SPLITS, Choice, Parameter, Task, TaskSpace
 from robots.arms import PANDA
 
 SPACE = TaskSpace(
@@ -133,3 +133,85 @@ def test_nothing_to_extrapolate_to_is_an_error_not_an_endless_search():
 def test_ranges_are_ordered_and_possible(low: float, high: float, bounds: tuple[float, float]):
     with pytest.raises(ValueError, match="'x': range"):
         Parameter("x", "m", low, low, high, "set", bounds=bounds)
+
+
+FEATURES = {"cube": (1.0, 0.0), "ball": (-1.0, 0.5), "can": (0.0, 0.0)}
+THINGS = Choice("thing", ("cube", "ball", "can"), heldout=("ball",), nominal="can", features=FEATURES)
+GROUND = Choice("ground", ("flat", "rough", "stairs"))
+
+
+@st.composite
+def choices(draw: st.DrawFn) -> Choice:
+    options = tuple(f"o{index}" for index in range(draw(st.integers(1, 6))))
+    heldout = draw(st.lists(st.sampled_from(options), unique=True, max_size=len(options) - 1))
+    return Choice("c", options, tuple(heldout), draw(st.sampled_from(("", *options))))
+
+
+@given(choices(), SEEDS)
+def test_training_never_sees_heldout_options_and_the_others_see_them_alone(choice: Choice, seed: int):
+    space, rng = TaskSpace((choice, Parameter("p", "m", 0.0, 0.0, 1.0, "set"))), np.random.default_rng(seed)
+    rest = set(choice.options) - set(choice.heldout)
+    for split in SPLITS:
+        tasks = [space.sample(rng, split) for _ in range(10)]
+        drawn = {choice.options[int(task.values["c"][0])] for task in tasks}
+        assert drawn <= (rest if split == "train" or not choice.heldout else set(choice.heldout))
+        for task in tasks:
+            space.check(task)
+            assert Task.from_dict(json.loads(json.dumps(task.to_dict()))) == task
+
+
+def test_every_option_of_a_split_comes_up():
+    rng = np.random.default_rng(0)
+    for choice, split, wanted in (
+        (GROUND, "train", {0, 1, 2}),
+        (GROUND, "heldout", {0, 1, 2}),
+        (THINGS, "train", {0, 2}),
+    ):
+        assert {choice.sample(rng, split)[0] for _ in range(100)} == wanted  # type: ignore[arg-type]
+
+
+def test_an_oracle_is_told_features_or_which_one_it_is():
+    space = TaskSpace((THINGS, GROUND, Parameter("p", "m", 0.0, 0.0, 1.0, "set")))
+    assert (THINGS.code, GROUND.code, space.size) == (2, 3, 6)
+    for index, name in enumerate(THINGS.options):
+        code = space.encode(Task({"thing": (float(index),), "ground": (1.0,), "p": (1.0,)}))
+        np.testing.assert_allclose(code, [*FEATURES[name], -1, 1, -1, 1])
+
+
+def test_the_nominal_option_is_the_first_unless_given():
+    assert (THINGS.nominal_values, GROUND.nominal_values) == ((2.0,), (0.0,))
+    space = TaskSpace((THINGS, GROUND))
+    space.check(space.nominal)
+
+
+def test_choices_alone_cannot_be_extrapolated():
+    with pytest.raises(ValueError, match="nothing to extrapolate to"):
+        TaskSpace((THINGS, GROUND)).sample(np.random.default_rng(0), "extrapolation")
+
+
+@pytest.mark.parametrize("values", [(3.0,), (-1.0,), (0.5,), (float("nan"),), (float("inf"),), (), (0.0, 1.0)])
+def test_check_wants_the_index_of_an_option(values: tuple[float, ...]):
+    with pytest.raises(ValueError, match=r"'ground' is .*, expected one index below 3 into \('flat', 'rough'"):
+        TaskSpace((GROUND,)).check(Task({"ground": values}))
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"options": ()}, r"'x' has the options \(\), expected different ones"),
+        ({"options": ("a", "a")}, r"options \('a', 'a'\), expected different ones"),
+        ({"heldout": ("c",)}, r"'x': heldout \['c'\] is not among its options"),
+        ({"nominal": "c"}, r"'x': nominal \['c'\] is not among its options"),
+        ({"heldout": ("a", "b")}, "'x': all options are held out"),
+        ({"features": {"a": (1.0,)}}, r"'x' needs features of each of \('a', 'b'\)"),
+        ({"features": {"a": (1.0,), "b": (1.0, 0.0)}}, r"'x' needs features of each of .*, equally many"),
+    ],
+)
+def test_a_choice_that_makes_no_sense_is_refused(change: dict, says: str):
+    with pytest.raises(ValueError, match=says):
+        Choice(**{"name": "x", "options": ("a", "b"), **change})
+
+
+def test_names_are_used_once():
+    with pytest.raises(ValueError, match=r"parameters \['thing'\] occur more than once"):
+        TaskSpace((THINGS, THINGS))

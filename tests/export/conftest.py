@@ -13,7 +13,8 @@ from export.bundle import Adaptation, Contents, write
 from export.device.adapter import OUTPUTS
 from export.device.manifest import Collect
 from export.graphs import export_graph
-from robots.interface import ActionTerm, Interface, ObservationTerm
+from robots.actions import JointIncrement
+from robots.interface import Interface, ObservationTerm
 
 OBSERVATION, HIDDEN, ACTION = 4, 8, 2
 PARTS = (HIDDEN * OBSERVATION, HIDDEN, ACTION * HIDDEN, ACTION, ACTION)
@@ -29,7 +30,7 @@ TABLE = Interface(
         ObservationTerm("joint_position", "rad", "encoder", (0.0, 0.0), (0.5, 0.5)),
         ObservationTerm("target", "rad", "camera", (0.0, 0.0), (0.5, 0.5)),
     ),
-    action=ActionTerm("joint_increment", "rad", (0.1, 0.1), (-1.0, -1.0), (1.0, 1.0), lead=0.3),
+    action=JointIncrement((0.1, 0.1), (-1.0, -1.0), (1.0, 1.0), lead=0.3),
 )
 
 

@@ -9,12 +9,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from export.bundle import write
 from export.device import BundleError
 from export.device.archive import LARGEST
 from export.device.bundle import inspect, load
 from export.device.manifest import Manifest
+from robots.actions import GaitResidual, JointIncrement, JointTarget, ToolIncrement
+from robots.arms import PANDA
+from robots.gait import Gait
+from robots.legged import A1
 
 NAMES = [
     "manifest.json",
@@ -220,7 +226,12 @@ def test_an_edited_manifest_is_refused_by_what_is_wrong(bundle, tmp_path, key, v
         ("action", "scale", [0.1], "scale"),
         ("action", "scale", [0.1, None], "expected a list of numbers"),
         ("action", "upper", [-5.0, -5.0], "upper"),
-        ("action", "unit", None, "unit is None, expected str"),
+        ("action", "scale", [[0.1], [0.1]], "expected a list of numbers"),
+        ("action", "lower", [True, False], "expected a list of numbers"),
+        ("action", "kind", None, "kind is None, expected one of"),
+        ("action", "kind", [], r"kind is \[\], expected one of"),
+        ("action", "kind", "magic", r"kind is 'magic', expected one of \['gait', 'joint_increment'"),
+        ("action", "kind", "joint_target", r"unknown keys \['lead'\] and lacks \['nominal'\]"),
         ("action", "more", 1, r"unknown keys \['more'\]"),
     ],
 )
@@ -230,6 +241,59 @@ def test_an_edited_interface_is_refused(bundle, tmp_path, part, key, value, mess
     values["interface"][part][key] = value
     with pytest.raises(BundleError, match=message):
         load(pack(tmp_path / "edited.zip", contents, json.dumps(values)))
+
+
+A1_LIMITS = (tuple(A1.lower.tolist()), tuple(A1.upper.tolist()))
+ACTIONS = {  # one of each kind, and the joints that it moves
+    "joint_increment": (JointIncrement((0.1,), (-1.0,), (1.0,), 0.3), ("a",)),
+    "joint_target": (JointTarget((0.5,), (0.1,), (-1.0,), (1.0,)), ("a",)),
+    "gait": (
+        GaitResidual(A1.nominal_pose, (0.3,) * 12, *A1_LIMITS, Gait.trot(A1), 50, (1.5, 3.5), (0.02, 0.1), (0.4, 0.6)),
+        A1.joint_names,
+    ),
+    "tool_increment": (
+        ToolIncrement(
+            PANDA.joints, PANDA.tool, 0.02, (0.3, -0.3, 0.0), (0.7, 0.3, 0.5), tuple(PANDA.lower.tolist()),
+            tuple(PANDA.upper.tolist()), 0.3, 0.1, grip=True,
+        ),
+        PANDA.joint_names,
+    ),
+}  # fmt: skip
+
+
+@pytest.fixture(params=sorted(ACTIONS))
+def manifest(request, bundle) -> Manifest:
+    """The toy's manifest, with an action of each kind."""
+    action, joints = ACTIONS[request.param]
+    toy = inspect(bundle)
+    return dataclasses.replace(toy, interface=dataclasses.replace(toy.interface, action=action, joints=joints))
+
+
+def test_every_kind_of_action_comes_back(manifest):
+    assert Manifest.from_json(manifest.to_json()) == manifest
+
+
+JUNK = (None, True, "x", 0, -1, 1e300, [], {}, [[1.0]], [0.1, 0.2], {"name": 1})
+
+
+@given(data=st.data(), junk=st.sampled_from(JUNK))
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_an_action_with_a_part_replaced_is_refused_or_understood(manifest, data, junk):
+    """Never another error than BundleError, and what is taken has the types that the dataclass names."""
+    values = json.loads(manifest.to_json())
+    at, key = values["interface"], "action"
+    while isinstance(at[key], dict | list) and at[key] and data.draw(st.integers(0, 4)):
+        at = at[key]
+        key = data.draw(st.sampled_from(sorted(at) if isinstance(at, dict) else range(len(at))))
+    at[key] = junk
+    try:
+        taken = Manifest.from_json(json.dumps(values).encode())
+    except BundleError:
+        return
+    assert Manifest.from_json(taken.to_json()) == taken
+    sample = {"joint_position": np.zeros(len(taken.interface.joints)), "velocity_command": np.ones(3)}
+    action = np.zeros(taken.interface.action_size)
+    taken.interface.command(action, taken.interface.start(sample), sample)
 
 
 def test_an_edit_that_makes_sense_is_still_noticed(bundle, tmp_path):

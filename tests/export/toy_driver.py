@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from export.device.driver import NotMeasuredError
+from robots.actions import Command
 
 
 class Toy:
@@ -21,9 +22,9 @@ class Toy:
         c, s = np.cos(0.7), np.sin(0.7)
         return {"joint_position": joints, "target": np.array([[c, -s], [s, c]]) @ self.target}
 
-    def write(self, command: np.ndarray) -> None:
-        self.commands.append(command)
-        self.joints = command
+    def write(self, command: Command) -> None:
+        self.commands.append(command.target)
+        self.joints = command.target
 
     def reward(self) -> float:
         if self.fault == "blind":

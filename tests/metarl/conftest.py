@@ -46,7 +46,7 @@ def make_episodes() -> MakeEpisodes:
 
     def episodes(seed: int, *shape: int, observation: int = 3, action: int = 2) -> Episodes:
         rng = np.random.default_rng(seed)
-        sizes = {"observation": (observation,), "action": (action,), "reward": (), "distance": ()}
+        sizes = {"observation": (observation,), "action": (action,), "reward": (), "error": ()}
         fields = {name: rng.standard_normal((*shape, *size), np.float32) for name, size in sizes.items()}
         return Episodes(**fields, mask=np.ones(shape, np.float32))
 

@@ -10,11 +10,12 @@ from metarl.clones import Clones
 from metarl.episodes import Episodes
 from metarl.networks import GaussianMLP
 from metarl.objectives import OBJECTIVES
-from robots.interface import ActionTerm, Interface, ObservationTerm
+from robots.actions import JointIncrement
+from robots.interface import Interface, ObservationTerm
 
 SPACE = TaskSpace((Parameter("offset", "rad", 0.0, -1.0, 1.0, "set", size=2),))
 TERM = ObservationTerm("joint_position", "rad", "encoder", (0.0, 0.0), (1.0, 1.0))
-COMMAND = ActionTerm("joint_increment", "rad", (0.1, 0.1), (-1.0, -1.0), (1.0, 1.0), lead=0.3)
+COMMAND = JointIncrement((0.1, 0.1), (-1.0, -1.0), (1.0, 1.0), lead=0.3)
 INTERFACE = Interface("toy", ("a", "b"), 20, (TERM,), COMMAND)
 DEMONSTRATION = OBJECTIVES["demonstration"]
 

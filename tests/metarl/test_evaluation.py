@@ -19,8 +19,8 @@ from metarl.files import write_atomic
 from metarl.ppo import STEPS
 
 
-def score(*distances: float) -> Score:
-    values = np.array(distances, np.float32)
+def score(*errors: float) -> Score:
+    values = np.array(errors, np.float32)
     return Score(-values, (values < 0.1).astype(np.float32), values)
 
 
@@ -37,16 +37,24 @@ def test_values_without_spread_have_an_interval_without_width(values: list[float
 
 
 def test_a_score_is_taken_at_the_end_of_episodes():
-    distance = np.array([[0.5, 0.02], [0.01, 0.04]], np.float32)
-    blank = np.zeros_like(distance)
-    episodes = Episodes(blank[..., None], blank[..., None], -distance, blank + 1, distance)
+    error = np.array([[0.5, 0.02], [0.01, 0.04]], np.float32)
+    blank = np.zeros_like(error)
+    episodes = Episodes(blank[..., None], blank[..., None], -error, blank + 1, error)
     found = Score.of([episodes, episodes], tolerance=0.03)
-    np.testing.assert_allclose(found.distance, [0.03, 0.03])
+    np.testing.assert_allclose(found.error, [0.03, 0.03])
     np.testing.assert_allclose(found.success, [0.5, 0.5])
     np.testing.assert_allclose(found.returns, [-0.285, -0.285])
 
 
-def test_the_gap_closed_is_a_share_of_mean_distances():
+def test_who_fell_has_not_succeeded():
+    error, blank = np.array([[0.01, 0.01], [0.01, 0.01]], np.float32), np.zeros((2, 2), np.float32)
+    lived = np.array([[1, 1], [1, 0]], np.float32)
+    found = Score.of([Episodes(blank[..., None], blank[..., None], blank, lived, error)], tolerance=0.03)
+    np.testing.assert_allclose(found.success, [0.5])
+    np.testing.assert_allclose(found.error, [0.01])
+
+
+def test_the_gap_closed_is_a_share_of_mean_errors():
     without, oracle = score(0.2, 0.4, 0.3), score(0.1, 0.1, 0.1)
     assert gap_closed(without, score(0.15, 0.2, 0.175), oracle)["mean"] == pytest.approx(0.625)
     for now, share in ((without, 0.0), (oracle, 1.0), (score(0.15, 0.25, 0.2), 0.5), (score(0.3, 0.7, 0.5), -1.0)):
@@ -64,7 +72,7 @@ def test_a_gap_that_the_tasks_do_not_show_has_no_share():
     assert gap_closed(score(0.2, 0.2), score(0.1, 0.1), score(0.2, 0.2)) is None
 
 
-FIGURES = {"return", "success", "distance", "gap_closed"}
+FIGURES = {"return", "success", "error", "gap_closed"}
 
 
 def check(results: dict[str, Any], run: Run, steps: int, baselines: set[str]) -> None:
@@ -78,7 +86,7 @@ def check(results: dict[str, Any], run: Run, steps: int, baselines: set[str]) ->
         for name in FIGURES - {"gap_closed"}:
             assert entry[name]["low"] <= entry[name]["mean"] <= entry[name]["high"]
         assert 0 <= entry["success"]["mean"] <= 1
-        assert 0 < entry["distance"]["mean"] < 2
+        assert 0 < entry["error"]["mean"] < 2
         assert entry["return"]["mean"] < 0
     ends = [plain["baselines"][name]["gap_closed"] for name in ("domain_randomization", "oracle")]
     assert ends == [None, None] or [end["mean"] for end in ends] == [0, 1]  # hardly trained, there may be no gap

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from envs.arm import Reach
+from envs.legged import Walk
 from metarl.config import DEFAULTS
 from metarl.episodes import Episodes
 from metarl.graphs import act_graph
@@ -17,6 +18,7 @@ from metarl.sampling.processes import make_sampler
 from metarl.sampling.serial import Sampler, SerialSampler
 from metarl.sampling.worker import Actor, Stream, Trial, draw_tasks, seed
 from robots.arms import PANDA
+from robots.legged import A1
 
 ENV = "metarl/PandaReach-v0"
 JOB = Reach(PANDA)
@@ -121,8 +123,34 @@ def test_a_point_is_reached_in_the_nominal_world(serial: Sampler):
             Trial(nominal, KEY, 3, "mean", point=(np.zeros((3, 3)), np.array([0.5, 0.1, 0.3]))),
         ]
     )
-    assert seen.distance[:, -1].max() < JOB.tolerance
-    assert fixed.distance[:, -1].min() > JOB.tolerance
+    assert seen.error[:, -1].max() < JOB.measure.tolerance
+    assert fixed.error[:, -1].min() > JOB.measure.tolerance
+
+
+def test_an_episode_ends_where_the_robot_falls():
+    """A1 under violent random actions: what was lived, then zeros; and the error stays."""
+    walk = Walk(A1)
+    network = GaussianMLP(walk.interface.observation_size, walk.interface.action_size, (4,))
+    theta = network.initial(torch.Generator().manual_seed(0))
+    theta[-walk.interface.action_size :] = 1.0
+    with closing(SerialSampler("metarl/A1Walk-v0", {"walker": Actor(act_graph(network))})) as sampler:
+        trials = [
+            Trial(walk.space.nominal, (seed, 0, 0, 0), 2, "explore", "walker", theta.numpy()) for seed in range(2)
+        ]
+        first, second = sampler.sample(trials)
+        (again,) = sampler.sample(trials[:1])
+    assert same(first, again)
+    assert not same(first, second)
+    for lived, reward, observation, error in zip(first.mask, first.reward, first.observation, first.error, strict=True):
+        count = int(lived.sum())
+        assert lived.shape == (walk.horizon,)
+        assert 5 < count < walk.horizon
+        np.testing.assert_array_equal(lived, np.arange(walk.horizon) < count)
+        assert reward[:count].all()
+        assert not reward[count:].any()
+        assert observation[:count].any(axis=1).all()
+        assert not observation[count:].any()
+        assert (error[count:] == error[count - 1]).all()
 
 
 def test_training_tasks_do_not_repeat():

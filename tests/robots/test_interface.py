@@ -1,6 +1,7 @@
 """The table between policy and body: observations, commands, labels, and the way through JSON."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from robots.interface import LIMIT, ActionTerm, Interface, ObservationTerm
+from robots.actions import Command, JointIncrement, JointTarget
+from robots.interface import LIMIT, Interface, ObservationTerm
 
 TABLE = Interface(
     robot="toy",
@@ -18,9 +20,10 @@ TABLE = Interface(
         ObservationTerm("joint_position", "rad", "encoder", (1.0, -1.0), (0.5, 2.0)),
         ObservationTerm("target", "m", "base", (0.0, 0.0, 0.5), (0.1, 0.1, 0.1)),
     ),
-    action=ActionTerm("joint_increment", "rad", (0.1, 0.2), (-2.0, -1.0), (2.0, 1.0), lead=0.3),
+    action=JointIncrement((0.1, 0.2), (-2.0, -1.0), (2.0, 1.0), lead=0.3),
 )
-LOWER, UPPER, STEP = np.array([-2.0, -1.0]), np.array([2.0, 1.0]), np.array([0.1, 0.2])
+LOWER, UPPER = np.array([-2.0, -1.0]), np.array([2.0, 1.0])
+STILL = Command(np.zeros(2), np.zeros(2))
 
 
 def vector(low: float, high: float, *shape: int) -> st.SearchStrategy[np.ndarray]:
@@ -71,38 +74,58 @@ def test_observe_names_the_missing_field():
 
 
 @given(vector(-9, 9), vector(-3, 3), vector(-3, 3))
-def test_a_command_keeps_limits_lead_and_step(action: np.ndarray, previous: np.ndarray, reading: np.ndarray):
-    command = TABLE.command(action, previous, reading)
-    assert ((command >= LOWER) & (command <= UPPER)).all()
-    inside = (reading >= LOWER) & (reading <= UPPER)
-    assert (np.abs(command - reading)[inside] <= 0.3 + 1e-12).all()
-    free = inside & (previous >= LOWER) & (previous <= UPPER) & (np.abs(previous - reading) <= 0.3)
-    assert (np.abs(command - previous)[free] <= STEP[free] + 1e-12).all()
-    np.testing.assert_array_equal(command, TABLE.command(np.clip(action, -1, 1), previous, reading))
+def test_a_command_is_the_actions_within_its_limits(action: np.ndarray, previous: np.ndarray, reading: np.ndarray):
+    before = Command(previous, np.zeros(2))
+    command = TABLE.command(action, before, sample(joint_position=reading))
+    expected = TABLE.action.command(np.clip(action, -1, 1), before, {"joint_position": reading})
+    np.testing.assert_array_equal(command.target, expected.target)
+    np.testing.assert_array_equal(command.action, np.clip(action, -1, 1))
 
 
-def test_a_command_moves_by_scale_times_action():
-    np.testing.assert_allclose(TABLE.command(np.array([0.5, -1.0]), np.zeros(2), np.zeros(2)), [0.05, -0.2])
+def test_a_command_leaves_the_action_alone():
+    action = np.array([5.0, -5.0])
+    TABLE.command(action, STILL, sample())
+    np.testing.assert_array_equal(action, [5.0, -5.0])
 
 
-def test_a_blocked_arm_does_not_wind_up():
-    command = np.zeros(2)
-    for _ in range(50):
-        command = TABLE.command(np.ones(2), command, np.zeros(2))
-    np.testing.assert_allclose(command, [0.3, 0.3])
+def test_the_first_command_is_to_stay():
+    start = TABLE.start(sample())
+    np.testing.assert_array_equal(start.target, [1.5, 1.0])
+    np.testing.assert_array_equal(start.action, [0, 0])
 
 
 @pytest.mark.parametrize("action", [[np.nan, 0], [0, np.inf], [0], [0, 0, 0], [[0, 0]]])
 def test_a_command_refuses(action: list):
     with pytest.raises(ValueError, match="expected 2 finite values"):
-        TABLE.command(np.array(action), np.zeros(2), np.zeros(2))
+        TABLE.command(np.array(action), STILL, sample())
+
+
+@pytest.mark.parametrize("reading", [[np.nan, 0], [0, np.inf], [0], [0, 0, 0], [[0, 0]], None])
+def test_encoders_that_make_no_sense_are_refused(reading: list | None):
+    for call in (TABLE.start, lambda felt: TABLE.command(np.zeros(2), STILL, felt)):
+        with pytest.raises(ValueError, match=r"joint_position is .*, expected 2 finite angles in rad; check the enc"):
+            call(sample(joint_position=reading))
+
+
+def test_a_policy_is_shown_its_own_past():
+    terms = tuple(
+        ObservationTerm(name, "1", "", (0.0, 0.0), (scale, scale))
+        for name, scale in (("last_action", 1.0), ("gait_phase", 0.5))
+    )
+    table = replace(TABLE, observation=(*TABLE.observation, *terms))
+    command = Command(np.zeros(2), np.array([0.5, -1.0]), phase=0.25)
+    np.testing.assert_array_equal(table.observe(sample(), command)[:5], TABLE.observe(sample()))
+    np.testing.assert_allclose(table.observe(sample(), command)[5:], [0.5, -1, 2, 0], atol=1e-6)
+    with pytest.raises(ValueError, match="no 'last_action'"):
+        table.observe(sample())
 
 
 @given(vector(-1, 1, 8, 2), vector(-0.2, 0.2))
 def test_labels_recover_the_actions_of_a_motion(actions: np.ndarray, start: np.ndarray):
     readings = [start]
     for action in actions:
-        readings.append(TABLE.command(action, readings[-1], readings[-1]))
+        before = Command(readings[-1], action)
+        readings.append(TABLE.command(action, before, sample(joint_position=readings[-1])).target)
     labels = TABLE.label(np.array(readings))
     assert labels.dtype == np.float32
     assert labels.shape == (8, 2)
@@ -119,6 +142,12 @@ def test_labels_are_clipped_and_keep_leading_axes():
     assert (labels[1] == 1).all()
 
 
+def test_only_increments_can_be_read_off_a_motion():
+    targets = replace(TABLE, action=JointTarget((0.0,) * 2, (0.1,) * 2, (-2.0, -1.0), (2.0, 1.0)))
+    with pytest.raises(ValueError, match=r"actions are JointTarget, expected JointIncrement.*another objective"):
+        targets.label(np.zeros((3, 2)))
+
+
 def test_there_and_back_through_json():
     assert Interface.from_dict(json.loads(json.dumps(TABLE.to_dict()))) == TABLE
 
@@ -133,7 +162,7 @@ def changed(**changes: object) -> dict:
         (changed(colour="red"), TypeError, "colour"),
         ({name: value for name, value in changed().items() if name != "joints"}, TypeError, "joints"),
         ({name: value for name, value in changed().items() if name != "observation"}, TypeError, "observation"),
-        (changed(joints=["a"]), ValueError, "scale has 2 values, expected one for each of the 1 joints"),
+        (changed(joints=["a"]), ValueError, "lower has 2 values, expected one for each of the 1 joints"),
     ],
 )
 def test_from_dict_refuses(values: dict, error: type[Exception], says: str):
@@ -150,23 +179,6 @@ def test_a_term_needs_as_many_offsets_as_scales():
 def test_scales_are_positive_and_finite(scale: float):
     with pytest.raises(ValueError, match=r"'x'.*positive"):
         ObservationTerm("x", "m", "base", (0.0,), (scale,))
-    with pytest.raises(ValueError, match=r"'y'.*positive"):
-        ActionTerm("y", "rad", (scale,), (-1.0,), (1.0,), lead=0.1)
-
-
-@pytest.mark.parametrize(
-    ("lower", "upper", "lead"),
-    [
-        (1.0, -1.0, 0.1),
-        (float("nan"), 1.0, 0.1),
-        (-1.0, float("nan"), 0.1),
-        (-1.0, 1.0, 0.0),
-        (-1.0, 1.0, float("nan")),
-    ],
-)
-def test_limits_are_ordered_and_finite(lower: float, upper: float, lead: float):
-    with pytest.raises(ValueError, match="'y'"):
-        ActionTerm("y", "rad", (0.1,), (lower,), (upper,), lead=lead)
 
 
 def test_fields_are_read_back_from_an_observation():

@@ -90,7 +90,58 @@ def test_a_truncated_bundle_is_refused(bundle, tmp_path):
     refused(script("adapt", broken), "broken.zip")
 
 
-@pytest.mark.parametrize("name", ["train", "evaluate", "export_policy", "adapt", "demo"])
+WALKER = """
+from gymnasium import register
+
+from envs.legged import Walk
+from envs.robot_env import RobotEnv
+from robots.legged import A1
+
+register(id="metarl/ShortWalk-v0", entry_point=RobotEnv, kwargs={"job": Walk(A1, horizon=30)})
+"""
+
+
+def test_a_walking_robot_goes_all_the_way_to_the_device(tmp_path, monkeypatch):
+    (tmp_path / "walker.py").write_text(WALKER)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    run, bundle, env = tmp_path / "run", tmp_path / "walk.zip", "walker:metarl/ShortWalk-v0"
+    done = script("train", "--objective", "reward", "--env", env, "--out", run, *TINY)
+    assert done.returncode == 0, done.stderr
+    done = script("export_policy", run, "--out", bundle)
+    assert done.returncode == 0, done.stderr
+    for driver in ("pybullet", "mujoco"):
+        done = script("adapt", bundle, "--driver", driver, "--option", "env", env, "--steps", "1", "--attempts", "1")
+        assert done.returncode == 0, done.stderr
+        assert "after 1 step" in done.stdout
+    refused(script("train", "--env", env, "--out", tmp_path / "b", *TINY), "guided motions")
+
+
+def test_a_policy_is_learned_judged_and_filmed(tmp_path):
+    out, options = tmp_path / "learned", '{"horizon": 40}'
+    done = script("learn", "metarl/A1Walk-v0", "--out", out, "--steps", "8192", "--episodes", "2", "--options", options)
+    assert done.returncode == 0, done.stderr
+    results = json.loads((out / "results.json").read_text())
+    assert results["episodes"] == 2
+    assert 0 <= results["survived"]["mean"] <= 1
+    film = tmp_path / "film.gif"
+    arguments = ("--policy", out, "--out", film, "--episodes", "1", "--engine", "mujoco")
+    done = script("view", "metarl/A1Walk-v0", *arguments)
+    assert done.returncode == 0, done.stderr
+    assert film.read_bytes().startswith(b"GIF89a")
+    refused(script("view", "metarl/A1Walk-v0", "--options", "{level"), "options", "JSON")
+    refused(script("view", "metarl/A1Walk-v0", "--policy", tmp_path), "learn.py")
+
+
+def test_a_benchmark_is_one_flat_object(tmp_path):
+    done = script("bench", "sim", "--env", "metarl/PandaReach-v0", "--json", tmp_path / "bench.json")
+    assert done.returncode == 0, done.stderr
+    figures = json.loads((tmp_path / "bench.json").read_text())
+    assert figures.pop("machine")["pybullet"]
+    assert figures["sim.step_over_physics.metarl/PandaReach-v0"] > 1
+    assert all(isinstance(value, float) for value in figures.values())
+
+
+@pytest.mark.parametrize("name", ["train", "evaluate", "export_policy", "adapt", "demo", "learn", "view", "bench"])
 def test_help_explains_every_argument(name):
     done = script(name, "--help")
     assert done.returncode == 0

@@ -1,0 +1,244 @@
+"""One policy by stable-baselines3's PPO on one environment: how learnable a world is. Kept as a flat theta."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+from safetensors.numpy import load, save
+from stable_baselines3 import PPO
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.monitor import Monitor
+from stable_baselines3.common.vec_env import DummyVecEnv
+
+from envs.robot_env import make
+from envs.tasks import Split
+from export.device.policy import Policy
+from metarl.files import write_atomic, write_json
+from metarl.graphs import act_graph
+from metarl.networks import GaussianMLP
+from metarl.statistics import interval
+
+Theta = NDArray[np.float32]
+Show = Callable[[int, str], None]
+BETWEEN = 100_000  # steps, between points of the curve
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What PPO is run with; all of it is stable-baselines3's own.
+
+    env: id; options: fields of its job. steps: of control, in all. environments: stepped side by side in one process.
+    rollout: steps of each between updates. batch, epochs: of an update. rate: Adam's, falling linearly to zero.
+    log_std: of the actions, at first. hidden: widths of policy and value network. start: a folder with a policy to
+    begin with.
+    """
+
+    env: str
+    steps: int = 2_000_000
+    options: Mapping[str, Any] = field(default_factory=dict)
+    environments: int = 8
+    rollout: int = 1024
+    batch: int = 1024
+    epochs: int = 5
+    rate: float = 1e-3
+    gamma: float = 0.98
+    gae_lambda: float = 0.95
+    entropy: float = 0.0
+    log_std: float = -1.0
+    hidden: tuple[int, ...] = (128, 128)
+    seed: int = 0
+    start: str | None = None
+
+
+class _Curve(BaseCallback):
+    """Every BETWEEN steps, and at the end: the last hundred episodes' mean return, length, success and error there."""
+
+    def __init__(self, keep: Callable[[int, dict[str, float]], None]) -> None:
+        super().__init__()
+        self._keep, self._next = keep, BETWEEN
+
+    def _on_step(self) -> bool:
+        if self.num_timesteps >= self._next:
+            self._next += BETWEEN
+            self._on_training_end()
+        return True
+
+    def _on_training_end(self) -> None:
+        episodes = list(self.model.ep_info_buffer or [])
+        names = {"return": "r", "length": "l", "success": "is_success", "error": "error"}
+        figures = {name: float(np.mean([e[key] for e in episodes])) for name, key in names.items() if episodes}
+        self._keep(self.num_timesteps, figures)
+
+
+def learn(settings: Settings, out: Path, show: Show = lambda done, figures: None) -> Theta:
+    """Train; parameters, settings and the learning curve land in `out`, anew every BETWEEN steps. Returns theta [P]."""
+    torch.set_num_threads(1)
+    environments = DummyVecEnv([partial(_monitored, settings)] * settings.environments)
+    model = ppo(environments, settings)
+    if settings.start:
+        _begin_with(model, Path(settings.start))
+    curve: list[dict[str, float]] = []
+
+    def keep(steps: int, figures: dict[str, float]) -> None:
+        curve.append({"steps": steps, **figures})
+        write_json(out / "curve.json", curve)
+        write_atomic(out / "theta.safetensors", save({"theta": theta(model)}))
+        show(steps, " ".join(f"{name} {value:.3g}" for name, value in figures.items()))
+
+    write_json(out / "settings.json", asdict(settings))
+    show(0, "")
+    model.learn(settings.steps, callback=_Curve(keep))
+    environments.close()
+    return theta(model)
+
+
+def _begin_with(model: PPO, folder: Path) -> None:
+    """Copy a folder's policy into the model's. Raises ValueError for another shape."""
+    flat, parts = torch.from_numpy(_theta(folder)), _parts(model)
+    if flat.numel() != sum(part.numel() for part in parts):
+        raise ValueError(f"{folder}: theta has {flat.numel()} values, expected {sum(p.numel() for p in parts)}")
+    with torch.no_grad():
+        for part, values in zip(parts, torch.split(flat, [part.numel() for part in parts]), strict=True):
+            part.copy_(values.reshape(part.shape))
+
+
+def _monitored(settings: Settings) -> Monitor:
+    return Monitor(make(settings.env, **settings.options), info_keywords=("is_success", "error"))
+
+
+def ppo(env: gymnasium.Env[Any, Any] | DummyVecEnv, settings: Settings) -> PPO:
+    return PPO(
+        "MlpPolicy",
+        env,
+        policy_kwargs={
+            "net_arch": {"pi": list(settings.hidden), "vf": list(settings.hidden)},
+            "log_std_init": settings.log_std,
+        },
+        n_steps=settings.rollout,
+        batch_size=settings.batch,
+        n_epochs=settings.epochs,
+        learning_rate=lambda left: settings.rate * left,
+        gamma=settings.gamma,
+        gae_lambda=settings.gae_lambda,
+        ent_coef=settings.entropy,
+        seed=settings.seed,
+        device="cpu",
+    )
+
+
+def theta(model: PPO) -> Theta:
+    """The policy network's layers, then its log standard deviation: our GaussianMLP's theta [P]."""
+    flat = torch.cat([part.flatten() for part in _parts(model)]).detach().numpy()
+    return np.ascontiguousarray(flat, dtype=np.float32)
+
+
+def _parts(model: PPO) -> list[torch.Tensor]:
+    """The tensors that make up theta, in order."""
+    policy: Any = model.policy
+    layers = [layer for layer in policy.mlp_extractor.policy_net if isinstance(layer, torch.nn.Linear)]
+    return [part for layer in (*layers, policy.action_net) for part in (layer.weight, layer.bias)] + [policy.log_std]
+
+
+def _theta(folder: Path) -> Theta:
+    """Raises ValueError for a folder without a policy."""
+    try:
+        flat: Theta = load((folder / "theta.safetensors").read_bytes())["theta"]
+    except OSError as error:
+        raise ValueError(f"{folder} holds no learned policy ({error}); make one with scripts/learn.py") from error
+    return flat
+
+
+@dataclass(frozen=True)
+class Learned:
+    """A policy from a folder that `learn` wrote: an environment's maker and how to act in it."""
+
+    settings: Settings
+    act: Callable[[NDArray[np.float32]], NDArray[np.float32]]
+
+    @classmethod
+    def load(cls, folder: Path) -> Learned:
+        """Raises ValueError for a folder without a policy, or one of another shape."""
+        flat = _theta(folder)
+        values = json.loads((folder / "settings.json").read_text())
+        settings = Settings(**{**values, "hidden": tuple(values["hidden"])})
+        env = make(settings.env, **settings.options)
+        network = GaussianMLP(env.interface.observation_size, env.interface.action_size, settings.hidden)
+        env.close()
+        if flat.shape != (network.size,):
+            raise ValueError(f"{folder}: theta has {flat.size} values, expected {network.size} for {settings.env}")
+        policy = Policy(act_graph(network))
+        return cls(settings, lambda observation: policy(flat, observation)[0])
+
+
+def options_of(text: str) -> dict[str, Any]:
+    """Fields of a job from a command line. Raises ValueError unless it is a JSON object."""
+    try:
+        options = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"options are {text!r}, expected JSON such as '{{\"level\": 0.5}}' ({error})") from error
+    if not isinstance(options, dict):
+        raise ValueError(f"options are {text!r}, expected a JSON object such as '{{\"level\": 0.5}}'")
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in options.items()}
+
+
+def judge(
+    learned: Learned, split: Split, episodes: int, seed: int, options: Mapping[str, Any], engine: str, show: Show
+) -> dict[str, Any]:
+    """How the policy's mean does on tasks of a split: shares, means and 95 % bootstrap intervals over episodes.
+
+    survived: without the MDP's end before the horizon. success: within tolerance at the end. error: mean over the
+    episode, and at its end. travelled: how far a legged robot's base came from its start [m], and the share of
+    robots that came at least 5 m.
+    """
+    given = {**learned.settings.options, **options}
+    env = make(learned.settings.env, None, engine, **given)
+    rng = np.random.default_rng([seed, 7])
+    rows: dict[str, list[float]] = {}
+    for index in range(episodes):
+        observation, info = env.reset(seed=index, options={"task": env.task_space.sample(rng, split)})
+        start, ended = env.state.base, False
+        errors: list[float] = []
+        while not ended and len(errors) < env.job.horizon:
+            observation, _, ended, _, info = env.step(learned.act(observation))
+            errors.append(info["error"])
+        figures = {
+            "survived": float(not ended),
+            "success": float(info["is_success"] and not ended),
+            "error": float(np.mean(errors)),
+            "final_error": errors[-1],
+        }
+        if start is not None and env.state.base is not None:
+            way = np.subtract(env.state.base.position[:2], start.position[:2])
+            figures |= {"travelled": float(np.hypot(*way)), "came_5_m": float(np.hypot(*way) >= 5)}
+        for name, value in figures.items():
+            rows.setdefault(name, []).append(value)
+        show(index + 1, f"error {np.mean(rows['error']):.3g}")
+    env.close()
+    facts = {"env": learned.settings.env, "options": given, "engine": engine, "split": split, "episodes": episodes}
+    return facts | {name: interval(np.array(values)) for name, values in rows.items()}
+
+
+def plot(folder: Path) -> None:
+    """Write curve.png beside curve.json: return and error over steps."""
+    points = json.loads((folder / "curve.json").read_text())
+    settings = json.loads((folder / "settings.json").read_text())
+    figure = Figure(figsize=(9, 3.2), layout="constrained")
+    for axes, name in zip(figure.subplots(1, 2), ("return", "error"), strict=True):
+        axes.plot([point["steps"] for point in points], [point.get(name, np.nan) for point in points])
+        axes.set(xlabel="control steps", ylabel=f"{name} of exploring episodes" + (" at their end" * (name == "error")))
+        axes.grid(alpha=0.3)
+    figure.suptitle(f"{settings['env']}, PPO, seed {settings['seed']}")
+    buffer = BytesIO()
+    figure.savefig(buffer, format="png", dpi=100)
+    write_atomic(folder / "curve.png", buffer.getvalue())

@@ -1,0 +1,58 @@
+"""Measure how fast things are here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from tyro.conf import Positional
+
+from metarl.console import main
+
+
+@dataclass(frozen=True)
+class Args:
+    """Time the house side by side with the bare engine and with others, and print the ratios. Let nothing else run.
+
+    sim: an environment's step over the physics in it, a reset with a new task, PandaReach beside panda-gym (if that
+    is installed: the extra `bench`). rollout: whole episodes per second beside stable-baselines3's SubprocVecEnv.
+    """
+
+    what: Positional[Literal["sim", "rollout"]]
+    """What to measure."""
+    env: tuple[str, ...] = ()
+    """Environment ids; sim: all of them, rollout: metarl/A1Walk-v0, if none is given."""
+    json: Path | None = None
+    """File for the figures: one flat object of dotted names, and the machine."""
+
+
+def run(args: Args) -> None:
+    # Not at the top: every simulating process imports this file, and needs none of it.
+    import gymnasium
+
+    import envs  # noqa: F401 (registers)
+    from metarl.benchmarks.machine import machine
+    from metarl.console import progress, stdout
+    from metarl.files import write_json
+
+    console = stdout()
+    if args.what == "sim":
+        from metarl.benchmarks.sim import bench_sim
+
+        ids = list(args.env) or sorted(name for name in gymnasium.registry if name.startswith("metarl/"))
+        with progress(console, "sim", len(ids)) as show:
+            found = bench_sim(ids, show)
+    else:
+        from metarl.benchmarks.rollout import REPEATS, bench_rollout
+
+        with progress(console, "rollout", REPEATS) as show:
+            found = bench_rollout((*args.env, "metarl/A1Walk-v0")[0], show)
+    for name, value in found.items():
+        console.print(f"{name:60} {value:10.4g}", highlight=False)
+    if args.json:
+        write_json(args.json, {**found, "machine": machine()})
+
+
+if __name__ == "__main__":
+    main(Args, run)
