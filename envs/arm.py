@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from envs.faults import chosen
+from envs import options
+from envs.faults import chosen, noise
 from envs.rewards import gap
 from envs.robot_env import Measure, Moment, RobotEnv, Sight
 from envs.state import Marker, Scene, Start, State
@@ -85,6 +86,10 @@ class Reach:
     scene: Scene = BARE
     guided: bool = True
 
+    def __post_init__(self) -> None:
+        options.unknowns(self.unknown)
+        options.whole("horizon", self.horizon, 1)
+
     @cached_property
     def interface(self) -> Interface:
         camera = ObservationTerm("camera_target", "m", "base, nominal camera", tuple(CENTER.tolist()), (0.25,) * 3)
@@ -102,12 +107,15 @@ class Reach:
 
     def sense(self, task: Task, sight: Sight, rng: np.random.Generator) -> dict[str, Array]:
         target = believed(task, sight.goal)
-        return {"camera_target": target + rng.normal(0, CAMERA_NOISE, (*sight.time.shape, 3))}
+        return {"camera_target": target + rng.normal(0, CAMERA_NOISE * noise(task), (*sight.time.shape, 3))}
 
     def reward(self, moment: Moment, rng: np.random.Generator) -> float:
         return -moment.error
 
     def ended(self, state: State) -> bool:
+        return False
+
+    def strayed(self, start: State, now: State) -> bool:
         return False
 
     def error(self, state: State, goal: Array) -> float:
@@ -152,6 +160,10 @@ class Seek:
     scene: Scene = BARE
     guided: bool = False
 
+    def __post_init__(self) -> None:
+        options.unknowns(self.unknown)
+        options.whole("horizon", self.horizon, 1)
+
     @cached_property
     def interface(self) -> Interface:
         return interface(self.spec, ObservationTerm("time", "s", "attempt", (0.5,), (0.5,)))
@@ -177,6 +189,9 @@ class Seek:
     def ended(self, state: State) -> bool:
         return False
 
+    def strayed(self, start: State, now: State) -> bool:
+        return False
+
     def error(self, state: State, goal: Array) -> float:
         return gap(state.tool, goal)
 
@@ -192,6 +207,10 @@ ROBOTS = {spec.name: spec for spec in vars(arms).values() if isinstance(spec, Ro
 JOBS: dict[str, Any] = {job.__name__: job for job in (Reach, Seek)}
 
 
-def build(robot: str, job: str, render_mode: str | None = None, engine: str = "pybullet", **options: Any) -> RobotEnv:
-    """An arm's environment; `options` are fields of the job."""
-    return RobotEnv(JOBS[job](ROBOTS[robot], **options), render_mode, engine)
+def build(
+    robot: str | RobotSpec, job: str, render_mode: str | None = None, engine: str = "pybullet", **asked: Any
+) -> RobotEnv:
+    """An arm's environment: one of ROBOTS by name, or your own, and one of JOBS; what is `asked` are its fields."""
+    if job not in JOBS:
+        raise ValueError(f"job is {job!r}, expected one of {sorted(JOBS)}")
+    return RobotEnv(options.arrange(JOBS[job], robot, ROBOTS, asked), render_mode, engine)

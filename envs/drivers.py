@@ -6,6 +6,7 @@ import numpy as np
 
 from envs.robot_env import make
 from envs.tasks import SPLITS, Task
+from export.device.driver import NotMeasuredError
 from robots.actions import Command
 from robots.spec import Array
 
@@ -52,6 +53,8 @@ class SimulatedDriver:
 
     def guided(self) -> dict[str, Array]:
         job = self.env.job
+        if not job.guided:
+            raise NotMeasuredError(f"{type(job).__name__} has no guided motions: use a policy that learns by reward")
         self._reset()
         return self.env.guided(job.guide(self.world, self.env.goal, self._rng))
 

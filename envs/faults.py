@@ -20,30 +20,25 @@ from robots.spec import PD, Array, RobotSpec, Vector3
 
 GRAVITY = 9.81  # [m/s^2]
 NONE = "none"
-
-
-def faults(spec: RobotSpec, *names: str, **others: Parameter | Choice) -> tuple[Parameter | Choice, ...]:
-    """The named faults of `catalogue(spec)`, in that order; `others` replace or add some.
-
-    Raises ValueError for a name that is not in the catalogue.
-    """
-    known = catalogue(spec)
-    if unknown := sorted(set(names) - set(known)):
-        raise ValueError(f"faults {unknown} are unknown, expected some of {sorted(known)}")
-    return tuple({**{name: known[name] for name in names}, **others}.values())
+PARTNERS = {"weak_strength": "weak_joint", "payload_at": "payload"}  # what means nothing alone
 
 
 def chosen(
-    spec: RobotSpec, asked: Sequence[str | Parameter | Choice], own: Mapping[str, Parameter | Choice]
+    spec: RobotSpec, asked: Sequence[str | Parameter | Choice], own: Mapping[str, Parameter | Choice] | None = None
 ) -> tuple[Parameter | Choice, ...]:
     """What a job is asked to leave unknown, in order: names of its `own` parameters or of the catalogue, or values.
 
-    Raises ValueError for a name that is in neither.
+    Raises ValueError for a name that is in neither, or for one that means nothing without another.
     """
-    known = {**catalogue(spec), **own}
+    known = {**catalogue(spec), **(own or {})}
     if unknown := sorted({name for name in asked if isinstance(name, str)} - set(known)):
         raise ValueError(f"faults {unknown} are unknown, expected some of {sorted(known)}")
-    return tuple(known[p] if isinstance(p, str) else p for p in asked)
+    found = tuple(known[p] if isinstance(p, str) else p for p in asked)
+    names = [parameter.name for parameter in found]
+    for name, needed in PARTNERS.items():
+        if name in names and needed not in names:
+            raise ValueError(f"fault {name!r} does nothing without {needed!r}: ask for both")
+    return found
 
 
 def catalogue(spec: RobotSpec) -> dict[str, Parameter | Choice]:
@@ -59,9 +54,10 @@ def catalogue(spec: RobotSpec) -> dict[str, Parameter | Choice]:
         Parameter("joint_strength", "1", 1.0, 0.7, 1.0, "scale", size=n, bounds=share),
         Choice("weak_joint", (NONE, *names)),
         Parameter("weak_strength", "1", 1.0, 0.0, 0.8, "scale", bounds=share),
+        # Voltage, as a share of the nominal: it bounds torque and speed alike, where strength bounds torque alone.
         Parameter("battery", "1", 1.0, 0.6, 1.0, "scale", bounds=(0.3, 1.0)),
         Parameter("delay", "s", 0.0, 0.0, 0.04, "add", bounds=(0.0, 0.5)),
-        Parameter("observation_delay", "s", 0.0, 0.0, 0.04, "add", bounds=(0.0, 0.5)),
+        Parameter("observation_delay", "s", 0.0, 0.0, 2 / spec.control_hz, "add", bounds=(0.0, 0.5)),
         Parameter("damping", "N m s/rad", 0.0, 0.0, damping, "add", bounds=(0.0, 10.0)),
         Parameter("joint_friction", "N m", 0.0, 0.0, 0.02 * float(spec.effort.max()), "add", bounds=(0.0, 10.0)),
         Parameter("payload", "kg", 0.0, 0.0, spec.payload, "add", bounds=(0.0, 3 * spec.payload)),
@@ -70,14 +66,22 @@ def catalogue(spec: RobotSpec) -> dict[str, Parameter | Choice]:
         Parameter("friction", "1", 1.0, 0.4, 1.25, "set", bounds=(0.05, 2.0)),
         Parameter("restitution", "1", 0.0, 0.0, 0.5, "set", bounds=share),
         Parameter("noise", "1", 1.0, 0.0, 3.0, "scale", bounds=(0.0, 10.0)),
-        Parameter("gyro_bias", "rad/s", 0.0, -0.1, 0.1, "add", size=3),
-        Parameter("imu_mount", "rad", 0.0, -0.2, 0.2, "set", size=3),
         Choice("exchanged", (NONE, *pairs)),
         Choice("reversed", (NONE, *names)),
         Parameter("push", "N s", 0.0, 0.0, 6.0 if spec.floating else 1.0, "set", bounds=(0.0, 100.0)),
         Parameter("gravity_tilt", "rad", 0.0, -0.15, 0.15, "set", size=2, bounds=(-1.0, 1.0)),
     )
+    if spec.floating:  # only such a robot has an IMU
+        known += (
+            Parameter("gyro_bias", "rad/s", 0.0, -0.1, 0.1, "add", size=3),
+            Parameter("imu_mount", "rad", 0.0, -0.2, 0.2, "set", size=3),
+        )
     return {parameter.name: parameter for parameter in known}
+
+
+def noise(task: Task) -> float:
+    """Times how noisy sensors are in this task."""
+    return _value(task, "noise", 1.0)
 
 
 def _value(task: Task, name: str, nominal: float) -> float:
@@ -144,7 +148,7 @@ def body_faults(task: Task, spec: RobotSpec) -> Faults:
     if "joint_strength" in values:
         strength *= task["joint_strength"]
     if weak := int(_value(task, "weak_joint", 0.0)):
-        strength[weak - 1] *= _value(task, "weak_strength", 1.0)
+        strength[weak - 1] *= _value(task, "weak_strength", 0.0)  # dead, unless told how weak
     battery = _value(task, "battery", 1.0)
     swap, mirror = int(_value(task, "exchanged", 0.0)), int(_value(task, "reversed", 0.0))
     mount = values.get("imu_mount", (0.0, 0.0, 0.0))
@@ -154,7 +158,7 @@ def body_faults(task: Task, spec: RobotSpec) -> Faults:
         velocity=battery * spec.velocity,
         delay=round(_value(task, "delay", 0.0) * spec.physics_hz),
         lag=round(_value(task, "observation_delay", 0.0) * spec.control_hz),
-        noise=_value(task, "noise", 1.0),
+        noise=noise(task),
         gyro_bias=np.array(values.get("gyro_bias", (0.0, 0.0, 0.0))),
         imu=turned(*mount) if any(mount) else None,
         down=_down(task),

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from envs import terrain
-from envs.faults import faults
+from envs import options, terrain
+from envs.faults import chosen
 from envs.frames import heading, into, turned, upright
 from envs.rewards import mean_square, miss, tracking
 from envs.robot_env import Measure, Moment, RobotEnv, Sight
@@ -24,6 +24,7 @@ from robots.interface import Interface, ObservationTerm
 from robots.spec import Array, RobotSpec
 
 Range = tuple[float, float]
+EDGE = terrain.TILE / 2 - 0.2  # [m] from where a robot starts: there its tile ends
 ON_PACE = Measure("velocity error", "m/s", 0.1)
 
 
@@ -56,7 +57,8 @@ class Walk:
     | effort | -0.2 mean square of torque over rated torque |
     | smoothness | -0.1 mean square of the change of action |
 
-    Ends when the trunk lies over (up < 0.5) or sinks below 0.4 of its standing height over ground. Horizon 20 s.
+    Ends when the trunk lies over (up < 0.5) or sinks below 0.4 of its standing height over ground. Horizon 20 s, or
+    the edge of the tile.
 
     | unknown | unit | from, to |
     |---|---|---|
@@ -65,7 +67,7 @@ class Walk:
     | joint_strength | 1 | 0.7, 1 of the rated torque, each joint |
     | joint_zero | rad | -0.05, 0.05, each joint |
     | delay | s | 0, 0.04, of actions |
-    | ground, level | | kinds of `envs.terrain`; 0 (easy) to `level`: only if `ground` names some |
+    | ground, level | | kinds of `envs.terrain`; `easiest` (0) to `level` (1): only if `ground` names some |
 
     `unknown` takes any names of `envs.faults.catalogue`, or Parameters of your own.
     """
@@ -74,6 +76,7 @@ class Walk:
     unknown: Sequence[str | Parameter | Choice] = ("friction", "payload", "joint_strength", "joint_zero", "delay")
     ground: tuple[str, ...] = ()
     level: float = 1.0
+    easiest: float = 0.0
     forward: Range = (-0.3, 0.7)
     left: Range = (-0.2, 0.2)
     yaw_rate: Range = (-0.5, 0.5)
@@ -86,6 +89,20 @@ class Walk:
     measure: Measure = ON_PACE
     ground_seed: int = 0
     guided: bool = False
+
+    def __post_init__(self) -> None:
+        options.unknowns(self.unknown)
+        options.names("ground", self.ground)
+        options.number("level", self.level, 0.001, 1)
+        options.number("easiest", self.easiest, 0, self.level - 0.001)
+        options.number("residual", self.residual, 0.001)
+        options.whole("horizon", self.horizon, 1)
+        options.whole("ground_seed", self.ground_seed, 0)
+        for name in ("forward", "left", "yaw_rate"):
+            options.interval(name, getattr(self, name))
+        options.interval("frequency", self.frequency, 0.1)  # [Hz]
+        options.interval("lift", self.lift, 0)
+        options.interval("stance", self.stance, 0.05, 0.95)
 
     @cached_property
     def interface(self) -> Interface:
@@ -113,11 +130,10 @@ class Walk:
 
     @cached_property
     def space(self) -> TaskSpace:
-        own = {p.name: p for p in self.unknown if not isinstance(p, str)}
-        unknown = faults(self.spec, *(p for p in self.unknown if isinstance(p, str)), **own)
+        unknown = chosen(self.spec, self.unknown)
         if not self.ground:
             return TaskSpace(unknown)
-        level = Parameter("level", "1", 0.0, 0.0, self.level, "set", bounds=(0.0, 1.0))
+        level = Parameter("level", "1", self.easiest, self.easiest, self.level, "set", bounds=(0.0, 1.0))
         return TaskSpace((Choice("ground", self.ground), level, *unknown))
 
     @cached_property
@@ -157,6 +173,12 @@ class Walk:
         x, y, z = _base(state).position
         return upright(_base(state).quaternion) < 0.5 or z - self._ground(x, y) < 0.4 * self.spec.height
 
+    def strayed(self, start: State, now: State) -> bool:
+        if not self.ground:
+            return False
+        (x, y, _), (u, v, _) = _base(start).position, _base(now).position
+        return max(abs(x - u), abs(y - v)) > EDGE
+
     def error(self, state: State, goal: Array) -> float:
         base = _base(state)
         yaw, (x, y, _) = heading(base.quaternion), base.velocity
@@ -188,6 +210,6 @@ def _base(state: State) -> Motion:
 ROBOTS = {spec.name: spec for spec in vars(legged).values() if isinstance(spec, RobotSpec)}
 
 
-def build(robot: str, render_mode: str | None = None, engine: str = "pybullet", **options: Any) -> RobotEnv:
-    """A legged robot's environment; `options` are fields of Walk."""
-    return RobotEnv(Walk(ROBOTS[robot], **options), render_mode, engine)
+def build(robot: str | RobotSpec, render_mode: str | None = None, engine: str = "pybullet", **asked: Any) -> RobotEnv:
+    """A legged robot's environment: one of ROBOTS by name, or your own; what is `asked` are fields of Walk."""
+    return RobotEnv(options.arrange(Walk, robot, ROBOTS, asked), render_mode, engine)

@@ -11,7 +11,7 @@ import numpy as np
 
 from envs import objects
 from envs.arm import ROBOTS, Unknown, believed, reading
-from envs.faults import chosen
+from envs.faults import chosen, noise
 from envs.objects import Thing
 from envs.rewards import tracking
 from envs.robot_env import Measure, Moment, RobotEnv, Sight
@@ -54,7 +54,7 @@ class _Table:
 
     @cached_property
     def scene(self) -> Scene:
-        return Scene(objects.pool(*self.objects))
+        return Scene(objects.pool(*self.objects), payload_at="payload_at" in self.space.nominal.values)
 
     @cached_property
     def interface(self) -> Interface:
@@ -78,7 +78,7 @@ class _Table:
     def space(self) -> TaskSpace:
         zero = Parameter("joint_zero", "rad", 0.0, -0.02, 0.02, "add", size=len(self.spec.joints))
         known = {"joint_zero": zero, **CAMERA, **objects.UNKNOWN}
-        return TaskSpace((objects.choice(self.scene.objects), *chosen(self.spec, self.unknown, known)))
+        return TaskSpace((objects.choice(objects.pool(*self.objects)), *chosen(self.spec, self.unknown, known)))
 
     @cached_property
     def _chain(self) -> Chain:
@@ -103,7 +103,7 @@ class _Table:
     def sense(self, task: Task, sight: Sight, rng: np.random.Generator) -> dict[str, Array]:
         thing, goal = _thing(sight.state), sight.goal
         noisy = rng.standard_normal(6)
-        noisy *= NOISE
+        noisy *= noise(task) * NOISE
         noisy += (*thing.position, *thing.velocity)
         place = believed(task, noisy[:3])
         tool = kinematics.place(self._chain, sight.felt["joint_position"])
@@ -115,6 +115,9 @@ class _Table:
         }
 
     def ended(self, state: State) -> bool:
+        return False
+
+    def strayed(self, start: State, now: State) -> bool:
         return False
 
     def error(self, state: State, goal: Array) -> float:

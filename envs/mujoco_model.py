@@ -10,16 +10,15 @@ import mujoco
 import numpy as np
 
 from envs.objects import Thing
-from envs.state import Link, Scene
+from envs.state import PARKED, Link, Scene
 from envs.terrain import CELL
 from robots.spec import Fingers, Loop, RobotSpec, Servo, Suction, Vector3
 
 ROBOT, THING, GROUND = 1, 2, 4  # what a geom is; a robot's links do not touch each other, as in PyBullet
 WHEEL = 1e4  # [kg m^2] inertia of what a servo pushes against: it shall not notice a physics step of that
 PAYLOAD, PAD = "payload", "suction pad"
-ABOVE = 0.05  # [m] height of an off-centre payload over its mount's frame, as in `envs.world`
 HULL = 64  # vertices of a mesh's convex hull, at most
-PARKED = -100.0  # [m], height at which unused objects wait
+ON_TERRAIN = 5  # steps of MuJoCo within a physics step: what sinks deep into a height field is thrown out sideways
 
 
 def wheel(joint: str) -> str:
@@ -51,13 +50,14 @@ def build(spec: RobotSpec, scene: Scene, links: Mapping[str, Link], folder: Path
     PD drives are forces (qfrc_applied). A servo, or a finger, is a `clutch` to a `wheel`: before each step, set the
     wheel's qvel to the speed that the joint shall have. That is the velocity constraint of bounded torque by which
     PyBullet's motors act; a MuJoCo actuator is stiff, or bounded, but chatters when it is both.
+    On terrain, a physics step is `steps` of MuJoCo's.
     A parked object has neither contacts nor weight: to bring it into play, set its geoms' contype to THING and its
     body's gravcomp to 0.
     Raises ValueError if the URDF lacks a joint or a link, or a mesh is missing or in a format that MuJoCo cannot read.
     """
     model = _load(find(spec.urdf, folder), spec.name)
     _check(spec, model, links)
-    model.option.timestep = step = 1 / spec.physics_hz
+    model.option.timestep = step = 1 / (spec.physics_hz * steps(scene))
     model.option.cone = mujoco.mjtCone.mjCONE_ELLIPTIC
     model.option.impratio = 10  # or what is gripped creeps
     # Other integrators damp joints after the constraints are solved, and so undo what servos do to light joints.
@@ -108,6 +108,11 @@ def build(spec: RobotSpec, scene: Scene, links: Mapping[str, Link], folder: Path
     for geom in model.geoms:
         geom.solref, geom.solimp = _hard(step)
     return model.compile()
+
+
+def steps(scene: Scene) -> int:
+    """How many steps of MuJoCo a physics step is."""
+    return 1 if scene.terrain is None else ON_TERRAIN
 
 
 def find(urdf: str, folder: Path) -> Path:
@@ -245,7 +250,8 @@ def _park(model: mujoco.MjSpec, thing: Thing, folder: Path, place: Vector3) -> N
     body.gravcomp = 1
     body.add_freejoint(name=thing.name)
     for geom in body.geoms:
-        geom.contype, geom.conaffinity, geom.priority, geom.condim = THING, ROBOT | THING | GROUND, 2, 6
+        geom.contype, geom.conaffinity, geom.priority = THING, ROBOT | THING | GROUND, 2
+        geom.condim = 6 if thing.rolls else 3
 
 
 def _lay_ground(model: mujoco.MjSpec, scene: Scene) -> None:

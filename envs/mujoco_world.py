@@ -12,7 +12,7 @@ import pybullet_data
 from numpy.typing import NDArray
 
 from envs.frames import Quaternion, out_of
-from envs.state import Drive, Marker, Motion, Physics, Pose, Scene, Start, State
+from envs.state import ABOVE, ROLLING, Drive, Marker, Motion, Physics, Pose, Scene, Start, State
 from envs.world import REACH, PyBulletWorld
 from robots import actuation
 from robots.spec import PD, Array, Fingers, JointSpec, RobotSpec, Servo, Suction, Vector3
@@ -28,7 +28,6 @@ except ModuleNotFoundError as error:
     ) from error
 
 FINGERS = 0.1  # share of their error that PyBullet's fingers, driven as `envs.world` drives them, close in a step
-ROLLING = 0.002  # [m] friction of objects against rolling and spinning, as in `envs.world`
 Indices = NDArray[np.intp]
 
 
@@ -44,6 +43,7 @@ class MujocoWorld:
         links = bullet.links()
         bullet.close()
         self._model = model = mujoco_model.build(spec, scene, links, Path(pybullet_data.getDataPath()))
+        self._steps = mujoco_model.steps(scene)
         self._data = data = mujoco.MjData(model)
         self._aside = mujoco.MjData(model)  # MuJoCo's derived constants are computed in passing through a state
         self._qpos, self._qvel = data.qpos, data.qvel
@@ -109,7 +109,7 @@ class MujocoWorld:
             # PyBullet's four corners, each with its share, as the one body that they make up.
             x, y = physics.payload_at
             carried = model.body(PAYLOAD).id
-            model.body_pos[carried] = x, y, mujoco_model.ABOVE
+            model.body_pos[carried] = x, y, ABOVE
             model.body_mass[carried] = payload = max(payload, 1e-6)
             spread = REACH**2 - y**2, REACH**2 - x**2
             model.body_inertia[carried] = payload * (np.array([*spread, sum(spread)]) + 1e-4)
@@ -235,10 +235,11 @@ class MujocoWorld:
                 states = list(zip(qpos[self._at].tolist(), qvel[self._dof].tolist(), strict=True))
                 self._torques = actuation.torques(drive, self._target, self._effort, self._velocity, states)
                 data.qfrc_applied[self._dof] = self._torques
-            if len(self._wheels):
-                speeds = self._rate * (self._goals - qpos[self._moved])
-                qvel[self._wheels] = np.minimum(np.maximum(speeds, -self._fastest), self._fastest)
-            step(model, data)
+            for _ in range(self._steps):
+                if len(self._wheels):
+                    speeds = self._rate * (self._goals - qpos[self._moved])
+                    qvel[self._wheels] = np.minimum(np.maximum(speeds, -self._fastest), self._fastest)
+                step(model, data)
             data.xfrc_applied[self._mount] = 0
             if self._held is not None and self._pull() > self._spec.gripper.force:  # type: ignore[union-attr]
                 self._release()

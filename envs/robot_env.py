@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from math import cos, isfinite, pi, sin
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, cast
 
 import gymnasium
 import numpy as np
+from gymnasium.envs.registration import load_env_creator
 from numpy.typing import NDArray
 
 from envs import sensors
@@ -87,7 +89,7 @@ class Job(Protocol):
         """What is asked for in this episode: a place [3] (m, world frame), a velocity command [3]."""
 
     def start(self, task: Task, goal: Array, rng: np.random.Generator) -> Start:
-        """How an episode begins; joints as the encoders [n] (rad) have them: a robot homes by what it reads."""
+        """How an episode begins; joints as rightly wired encoders [n] (rad) have them: robots home by those."""
 
     def sense(self, task: Task, sight: Sight, rng: np.random.Generator) -> dict[str, Array]:
         """Sensor fields beyond the body's own (`envs.sensors`), leading axes of `time` kept."""
@@ -97,6 +99,9 @@ class Job(Protocol):
 
     def ended(self, state: State) -> bool:
         """Whether the MDP ends here: a fall."""
+
+    def strayed(self, start: State, now: State) -> bool:
+        """Whether the robot has come to the edge of its world, where an episode stops without an end of the MDP."""
 
     def error(self, state: State, goal: Array) -> float:
         """How far from what was asked, in the unit of `measure`."""
@@ -126,7 +131,8 @@ class RobotEnv(gymnasium.Env[Observation, NDArray[np.float32]]):
 
     `reset(seed, options)` takes `options={"task": Task, "goal": [3]}`, both optional; without them a training task
     and the job's own goal are drawn. `terminated` is the job's end (a fall; reaching a target must not cut the reward
-    off) or a simulation that has blown up, then with `info["diverged"]`; `truncated` is the horizon. `info` holds
+    off) or a simulation that has blown up, then with `info["diverged"]`; `truncated` is the horizon, or the edge of the
+    world. `info` holds
     `error` (see `job.measure`) and `is_success`. `task`, `goal`, `state` (the truth) and `sample` (the last sensor
     sample) tell where the episode stands. engine: one of ENGINES.
     """
@@ -160,13 +166,16 @@ class RobotEnv(gymnasium.Env[Observation, NDArray[np.float32]]):
         self._samples: deque[dict[str, Array]] = deque()
         self._commands: deque[Command] = deque()
         self._steps = 0
-        self._diverged = False
-        self._error = 0.0
+        self._diverged = self._closed = False
+        self._error = self._reward = 0.0
+        self._first = self.state
 
     def reset(
         self, *, seed: int | None = None, options: Mapping[str, Any] | None = None
     ) -> tuple[Observation, dict[str, Any]]:
         super().reset(seed=seed)
+        if self._closed:
+            raise ValueError("the environment is closed, expected an open one; make another")
         job, options = self.job, options or {}
         if unknown := set(options) - {"task", "goal"}:
             raise ValueError(f"reset options {sorted(unknown)} are unknown, expected 'task' or 'goal'")
@@ -189,10 +198,9 @@ class RobotEnv(gymnasium.Env[Observation, NDArray[np.float32]]):
         self.task, self.goal, self._steps, self._diverged = task, goal, 0, False
         self.world.randomize(physics(task))
         start, faults = job.start(task, goal, self.np_random), self._faults
-        joints = wired(start.joints, faults.exchanged, faults.reversed, job.spec.nominal) - faults.zero
-        self.world.place(start._replace(joints=np.clip(joints, job.spec.lower, job.spec.upper)))
+        self.world.place(start._replace(joints=start.joints - faults.zero))
         self.state = self.world.read()
-        self._error = job.error(self.state, goal)
+        self._first, self._reward, self._error = self.state, 0.0, job.error(self.state, goal)
         self._samples = deque(maxlen=faults.lag + 1)
         self._sense()
         self._commands = deque([self.interface.start(self.sample)], maxlen=faults.delay // job.spec.substeps + 2)
@@ -201,15 +209,19 @@ class RobotEnv(gymnasium.Env[Observation, NDArray[np.float32]]):
     def step(self, action: NDArray[Any]) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
         if not self._commands:
             raise gymnasium.error.ResetNeeded("the episode has not begun: call reset() before step()")
+        job = self.job
         reward = self.move(self.interface.command(action, self._commands[0], self.sample))
-        ended = self._diverged or self.job.ended(self.state)
+        ended = self._diverged or job.ended(self.state)
+        stopped = self._steps >= job.horizon or job.strayed(self._first, self.state)
         observation = self.interface.observe(self.sample, self._commands[0])
-        return observation, reward, ended, self._steps >= self.job.horizon, self._info()
+        return observation, reward, ended, stopped, self._info()
 
     def move(self, command: Command) -> float:
         """Let the drives follow a command for a control step.
 
-        Returns the measured reward; `sample` then holds what the sensors say.
+        Returns the measured reward; `sample` then holds what the sensors say. Of a simulation that has blown up
+        nothing is shown, and it pays nothing: sensors and state stay as they were until the next reset, and what the
+        last step cost is due at once for all that are left.
         """
         substeps, world, faults, commands = self.job.spec.substeps, self.world, self._faults, self._commands
         before, previous = self.state, commands[0]
@@ -225,15 +237,16 @@ class RobotEnv(gymnasium.Env[Observation, NDArray[np.float32]]):
         world.advance(substeps - wait)
         self._steps += 1
         state = world.read()
-        # Of a simulation that has blown up nothing is shown: sensors and state stay as they were.
-        self._diverged = not _sound(state)
-        if self._diverged:
-            return 0.0
+        if self._diverged or not _sound(state):
+            due = 0.0 if self._diverged else min(self._reward, 0.0) * (self.job.horizon - self._steps + 1)
+            self._diverged = True
+            return due
         self.state = state
         self._sense()
         self._error = self.job.error(state, self.goal)
         moment = Moment(before, state, self.goal, command, previous, self._error)
-        return self.job.reward(moment, self.np_random)
+        self._reward = self.job.reward(moment, self.np_random)
+        return self._reward
 
     def _drive(self, command: Command) -> Drive:
         faults = self._faults
@@ -256,6 +269,8 @@ class RobotEnv(gymnasium.Env[Observation, NDArray[np.float32]]):
         return self.world.render(self.job.markers(self.task, self.state, self.goal))
 
     def close(self) -> None:
+        self._closed = True
+        self._commands.clear()
         self.world.close()
 
     def _sense(self) -> None:
@@ -282,9 +297,11 @@ def _sound(state: State) -> bool:
     Bullet holds every speed at 100 rad/s or m/s at most, and so hides what it cannot solve.
     """
     bodies = [body for body in (state.base, state.object) if body is not None]
+    tool = 0.0 if state.tool is None else float(np.add.reduce(state.tool))
     return (
         float(np.abs(state.speeds).max()) < 99
-        and isfinite(float(np.add.reduce(state.joints)))
+        and isfinite(float(np.add.reduce(state.joints) + np.add.reduce(state.torques)) + tool)
+        and isfinite(sum(x for body in bodies for x in (*body.quaternion, *body.angular)))
         and all(abs(x) < 1000 for body in bodies for x in body.position)
         and all(abs(v) < 50 for body in bodies for v in body.velocity)
     )
@@ -294,7 +311,7 @@ def make(env_id: str, render_mode: str | None = None, engine: str = "pybullet", 
     """The environment itself, without wrappers.
 
     env_id: a registered id, or MODULE:ID for one that importing MODULE registers. options: fields of its job. Raises
-    ValueError, naming the ids that are known, for another one.
+    ValueError, naming the ids that are known, for another one, and for options that it does not take.
     """
     module, colon, name = env_id.rpartition(":")
     if colon:
@@ -305,7 +322,16 @@ def make(env_id: str, render_mode: str | None = None, engine: str = "pybullet", 
     known = sorted(known for known in gymnasium.registry if known.startswith("metarl/"))
     if name not in gymnasium.registry:
         raise ValueError(f"environment {env_id!r} is unknown, expected one of {known}, or MODULE:ID of your own")
-    env = gymnasium.make(name, render_mode=render_mode, engine=engine, **options).unwrapped
+    spec, arguments = gymnasium.spec(name), {"render_mode": render_mode, "engine": engine, **options}
+    entry = spec.entry_point
+    creator = load_env_creator(entry) if isinstance(entry, str) else entry
+    signature = inspect.signature(cast(Callable[..., Any], creator))
+    try:
+        signature.bind(**{**spec.kwargs, **arguments})
+    except TypeError as error:
+        what = "" if "engine" in signature.parameters else "is no RobotEnv, and "
+        raise ValueError(f"environment {env_id!r} {what}takes the options {signature}: {error}") from error
+    env = gymnasium.make(name, **arguments).unwrapped
     if not isinstance(env, RobotEnv):
         raise ValueError(f"environment {env_id!r} is a {type(env).__name__}, expected a RobotEnv, such as {known}")
     return env

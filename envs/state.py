@@ -12,6 +12,9 @@ from robots.spec import Array, Vector3
 
 Marker = tuple[Array, tuple[float, float, float, float]]  # position [3] (m, world frame) and RGBA
 UPRIGHT: Quaternion = (0.0, 0.0, 0.0, 1.0)
+ROLLING = 0.002  # [m] friction of objects against rolling and spinning
+PARKED = -100.0  # [m], height at which unused objects wait
+ABOVE = 0.05  # [m] height of an off-centre payload over its mount's frame
 
 
 class Pose(NamedTuple):
@@ -64,9 +67,9 @@ class Physics:
     payload [kg], at payload_at [m, x and y of the mount's frame]: the mount is a legged robot's base, an arm's hand
     (its tool, where the scene lets payloads sit off-centre).
     mass_scale: of every link, with its inertia. damping [N m s/rad] and joint_friction [N m]: added to every joint.
-    friction, restitution: of the ground, or of the object in play against everything. gravity [m/s^2, world frame].
-    tile: of the scene's terrain, by the index of its kind and its level. object: index into the scene's objects, or
-    None; object_mass [kg].
+    friction, restitution: of the ground. gravity [m/s^2, world frame]. tile: of the scene's terrain, by the index of
+    its kind and its level. object: the one in play, an index into the scene's objects, or None; its object_mass [kg],
+    and its object_friction and object_restitution against everything.
     """
 
     payload: float = 0.0

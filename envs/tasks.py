@@ -205,7 +205,7 @@ class TaskSpace:
 
     def encode(self, task: Task) -> Array:
         """The privileged vector [size]: parameters with the training range at [-1, 1], choices by their features."""
-        return np.concatenate([p.encode(task[p.name]) for p in self.parameters])
+        return np.concatenate([np.zeros(0), *(p.encode(task[p.name]) for p in self.parameters)])
 
     def check(self, task: Task) -> None:
         """Raises ValueError naming the first parameter that is unknown, missing, of the wrong size or out of range."""

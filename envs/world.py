@@ -17,15 +17,27 @@ import pybullet_data
 from numpy.typing import NDArray
 
 from envs.objects import Thing
-from envs.state import UPRIGHT, Drive, Link, Marker, Motion, Physics, Pose, Scene, Start, State
+from envs.state import (
+    ABOVE,
+    PARKED,
+    ROLLING,
+    UPRIGHT,
+    Drive,
+    Link,
+    Marker,
+    Motion,
+    Physics,
+    Pose,
+    Scene,
+    Start,
+    State,
+)
 from envs.terrain import CELL, HIGHEST, SAMPLES, Grid
 from robots import actuation
 from robots.spec import PD, Array, Fingers, RobotSpec, Servo, Suction, Vector3
 
 CORNER = "payload_corner_"
 REACH = 0.15  # [m] from the payload's mount to its corners, along x and y
-ROLLING = 0.002  # [m] friction of objects against rolling and spinning
-PARKED = -100.0  # [m], height at which unused objects wait
 
 
 class World(Protocol):
@@ -135,14 +147,15 @@ class PyBulletWorld:
         path = spec.urdf
         if not Path(path).is_file():
             path = str(Path(pybullet_data.getDataPath()) / spec.urdf)
-        extended = _with_corners(path, spec.tool_link) if self._scene.payload_at else ""
+        extended = ""
         try:
+            extended = _with_corners(path, spec.tool_link) if self._scene.payload_at else ""
             self._body = body = pybullet.loadURDF(
                 extended or path, useFixedBase=not spec.floating, physicsClientId=client
             )
-        except pybullet.error as error:
+        except (pybullet.error, OSError, ElementTree.ParseError, LookupError, StopIteration) as error:
             raise ValueError(
-                f"{spec.name}: PyBullet cannot load {spec.urdf!r} ({error}); give a path that exists, from here or "
+                f"{spec.name}: PyBullet cannot load {spec.urdf!r} ({error}); give the path of a URDF, from here or "
                 "within pybullet_data"
             ) from error
         finally:
@@ -532,7 +545,7 @@ def _with_corners(path: str, mount: str) -> str:
         joint = ElementTree.SubElement(robot, "joint", name=f"{CORNER}{index}_joint", type="fixed")
         ElementTree.SubElement(joint, "parent", link=mount)
         ElementTree.SubElement(joint, "child", link=f"{CORNER}{index}")
-        ElementTree.SubElement(joint, "origin", xyz=f"{x * REACH} {y * REACH} 0.05", rpy="0 0 0")
+        ElementTree.SubElement(joint, "origin", xyz=f"{x * REACH} {y * REACH} {ABOVE}", rpy="0 0 0")
     with tempfile.NamedTemporaryFile("wb", suffix=".urdf", delete=False) as file:
         tree.write(file)
     return file.name

@@ -2,16 +2,39 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from scipy.optimize import least_squares
 from scipy.spatial.transform import Rotation
 
+from envs.robot_env import Job
 from metarl.episodes import Episodes
 from robots import kinematics
+from robots.actions import JointIncrement
 from robots.interface import Interface
 from robots.spec import Array, RobotSpec
 
 Point = tuple[Array, Array]  # matrix [3, 3] and shift [3] (m), as PointController takes them
+Answer = Callable[[RobotSpec, Interface, Episodes], Point]
+
+
+def answers(job: Job, guided: bool) -> dict[str, Answer]:
+    """Those that apply to a job, by name; only an arm whose joints move by increments can be brought to a point.
+
+    From guided motions, registration, if a camera sees the target. From attempts, trilateration and the best point
+    visited, if the task alone decides where the target is, and the error is the distance to it.
+    """
+    interface, nominal = job.interface, job.space.nominal
+    if not isinstance(interface.action, JointIncrement):
+        return {}
+    if guided:
+        camera = any(term.name == "camera_target" for term in interface.observation)
+        return {"registration": register} if camera else {}
+    first, second = (job.goal(nominal, np.random.default_rng(seed)) for seed in range(2))
+    if job.measure.unit != "m" or not np.array_equal(first, second):
+        return {}
+    return {"trilateration": trilaterate, "best_visited": best_visited}
 
 
 def register(spec: RobotSpec, interface: Interface, motions: Episodes) -> Point:
@@ -45,5 +68,6 @@ def best_visited(spec: RobotSpec, interface: Interface, attempts: Episodes) -> P
 
 def _visited(spec: RobotSpec, interface: Interface, attempts: Episodes) -> tuple[Array, Array]:
     """Places felt [m, 3] (m) and the rewards measured there [m]; a reward belongs to the next observation."""
-    readings = interface.field("joint_position", attempts.observation[:, 1:]).reshape(-1, len(spec.joints))
-    return kinematics.forward(spec, readings)[0], attempts.reward[:, :-1].reshape(-1).astype(np.float64)
+    lived = attempts.mask[:, 1:] > 0
+    readings = interface.field("joint_position", attempts.observation[:, 1:][lived])
+    return kinematics.forward(spec, readings)[0], attempts.reward[:, :-1][lived].astype(np.float64)

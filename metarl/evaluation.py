@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
@@ -20,7 +20,7 @@ from export.device.adapter import Adapter
 from metarl import classical
 from metarl.baselines import DOMAIN_RANDOMIZATION, LONG, ORACLE, fine_tune, fine_tune_long, networks
 from metarl.checkpoint import Run
-from metarl.classical import Point
+from metarl.classical import Answer, Point
 from metarl.console import progress, stdout
 from metarl.episodes import Episodes, Float
 from metarl.graphs import act_graph, adapt_graph
@@ -33,14 +33,12 @@ from metarl.sampling.processes import make_sampler
 from metarl.sampling.serial import Sampler
 from metarl.sampling.worker import Actor, Trial, draw_tasks
 from metarl.statistics import interval
-from robots.interface import Interface
-from robots.spec import Array, RobotSpec
+from robots.spec import Array
 
 EVALUATION, TUNING = 2**32 - 1, 2**32 - 2  # in place of an iteration, in the keys of random draws
 ATTEMPTS = 2**32 - 1  # in place of an inner step: attempts that are judged
 # Step sizes to choose from on training tasks: for plain gradient steps, and for a hundred steps of Adam.
 FINE_TUNING = {"finetune": (0.003, 0.01, 0.03, 0.1, 0.3, 1.0), "finetune_adam100": (3e-4, 1e-3, 3e-3, 1e-2)}
-Answer = Callable[[RobotSpec, Interface, Episodes], Point]
 Thetas = NDArray[np.float32]  # [task, P]
 Where = tuple[Sequence[Task], tuple[int, int]]  # tasks, and the start of their trials' keys
 
@@ -269,18 +267,18 @@ def _classical(
     evaluator: Evaluator, where: Where, episodes: int, lived: list[list[Episodes]]
 ) -> dict[str, dict[int, Score]]:
     """The classical answers from the learner's own experience, by the inner steps that it served."""
-    job = evaluator.env.job
+    job, guided = evaluator.env.job, evaluator.learner.objective.gather == "guided"
+    answers = classical.answers(job, guided)
 
     def score(answer: Answer, data: Sequence[Episodes]) -> Score:
         points = [answer(job.spec, job.interface, one) for one in data]
         return evaluator.attempts(where, episodes, points=points)
 
-    if evaluator.learner.objective.gather == "guided":
-        return {"registration": {1: score(classical.register, lived[0])}}
+    if guided:
+        return {name: {1: score(answer, lived[0])} for name, answer in answers.items()}
     so_far = [
         [Episodes.join(parts) for parts in zip(*lived[:count], strict=True)] for count in range(1, len(lived) + 1)
     ]
-    answers = {"trilateration": classical.trilaterate, "best_visited": classical.best_visited}
     return {
         name: {step: score(answer, data) for step, data in enumerate(so_far, 1)} for name, answer in answers.items()
     }

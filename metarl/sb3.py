@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
+from safetensors import SafetensorError
 from safetensors.numpy import load, save
 from stable_baselines3 import PPO
 from stable_baselines3.common.callbacks import BaseCallback
@@ -27,7 +28,7 @@ from export.device.policy import Policy
 from metarl.files import write_atomic, write_json
 from metarl.graphs import act_graph
 from metarl.networks import GaussianMLP
-from metarl.statistics import interval
+from metarl.statistics import interval, share
 
 Theta = NDArray[np.float32]
 Show = Callable[[int, str], None]
@@ -66,15 +67,20 @@ class _Curve(BaseCallback):
 
     def __init__(self, keep: Callable[[int, dict[str, float]], None]) -> None:
         super().__init__()
-        self._keep, self._next = keep, BETWEEN
+        self._keep, self._next, self._noted = keep, BETWEEN, 0
 
     def _on_step(self) -> bool:
         if self.num_timesteps >= self._next:
             self._next += BETWEEN
-            self._on_training_end()
+            self._note()
         return True
 
     def _on_training_end(self) -> None:
+        if self.num_timesteps > self._noted:
+            self._note()
+
+    def _note(self) -> None:
+        self._noted = self.num_timesteps
         episodes = list(self.model.ep_info_buffer or [])
         names = {"return": "r", "length": "l", "success": "is_success", "error": "error"}
         figures = {name: float(np.mean([e[key] for e in episodes])) for name, key in names.items() if episodes}
@@ -108,8 +114,9 @@ def _begin_with(model: PPO, folder: Path) -> None:
     flat, parts = torch.from_numpy(_theta(folder)), _parts(model)
     if flat.numel() != sum(part.numel() for part in parts):
         raise ValueError(f"{folder}: theta has {flat.numel()} values, expected {sum(p.numel() for p in parts)}")
+    *layers, _ = zip(parts, torch.split(flat, [part.numel() for part in parts]), strict=True)  # log_std is a setting
     with torch.no_grad():
-        for part, values in zip(parts, torch.split(flat, [part.numel() for part in parts]), strict=True):
+        for part, values in layers:
             part.copy_(values.reshape(part.shape))
 
 
@@ -128,7 +135,7 @@ def ppo(env: gymnasium.Env[Any, Any] | DummyVecEnv, settings: Settings) -> PPO:
         n_steps=settings.rollout,
         batch_size=settings.batch,
         n_epochs=settings.epochs,
-        learning_rate=lambda left: settings.rate * left,
+        learning_rate=lambda left: settings.rate * max(left, 0.0),  # the last rollout goes beyond the end
         gamma=settings.gamma,
         gae_lambda=settings.gae_lambda,
         ent_coef=settings.entropy,
@@ -154,7 +161,7 @@ def _theta(folder: Path) -> Theta:
     """Raises ValueError for a folder without a policy."""
     try:
         flat: Theta = load((folder / "theta.safetensors").read_bytes())["theta"]
-    except OSError as error:
+    except (OSError, SafetensorError, KeyError) as error:
         raise ValueError(f"{folder} holds no learned policy ({error}); make one with scripts/learn.py") from error
     return flat
 
@@ -170,8 +177,12 @@ class Learned:
     def load(cls, folder: Path) -> Learned:
         """Raises ValueError for a folder without a policy, or one of another shape."""
         flat = _theta(folder)
-        values = json.loads((folder / "settings.json").read_text())
-        settings = Settings(**{**values, "hidden": tuple(values["hidden"])})
+        try:
+            values = json.loads((folder / "settings.json").read_text())
+            fixed = {"hidden": tuple(values["hidden"]), "options": _tuples(values["options"])}
+            settings = Settings(**{**values, **fixed})
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise ValueError(f"{folder}/settings.json is not what scripts/learn.py writes ({error})") from error
         env = make(settings.env, **settings.options)
         network = GaussianMLP(env.interface.observation_size, env.interface.action_size, settings.hidden)
         env.close()
@@ -186,9 +197,14 @@ def options_of(text: str) -> dict[str, Any]:
     try:
         options = json.loads(text)
     except json.JSONDecodeError as error:
-        raise ValueError(f"options are {text!r}, expected JSON such as '{{\"level\": 0.5}}' ({error})") from error
+        raise ValueError(f"options are {text!r}, expected JSON such as '{{\"horizon\": 500}}' ({error})") from error
     if not isinstance(options, dict):
-        raise ValueError(f"options are {text!r}, expected a JSON object such as '{{\"level\": 0.5}}'")
+        raise ValueError(f"options are {text!r}, expected a JSON object such as '{{\"horizon\": 500}}'")
+    return _tuples(options)
+
+
+def _tuples(options: Mapping[str, Any]) -> dict[str, Any]:
+    """A job's fields as they were before JSON."""
     return {name: tuple(value) if isinstance(value, list) else value for name, value in options.items()}
 
 
@@ -197,36 +213,40 @@ def judge(
 ) -> dict[str, Any]:
     """How the policy's mean does on tasks of a split: shares, means and 95 % bootstrap intervals over episodes.
 
-    survived: without the MDP's end before the horizon. success: within tolerance at the end. error: mean over the
-    episode, and at its end. travelled: how far a legged robot's base came from its start [m], and the share of
-    robots that came at least 5 m.
+    survived: without the MDP's end. success: within tolerance at the end, and error: mean over the episode, and at its
+    end (which for a walking robot is one instant of a body that sways). travelled: how far a legged robot's base was
+    from its start at the end [m], and the share of robots at least 5 m away.
     """
     given = {**learned.settings.options, **options}
     env = make(learned.settings.env, None, engine, **given)
     rng = np.random.default_rng([seed, 7])
-    rows: dict[str, list[float]] = {}
+    rows: dict[str, list[float | bool]] = {}
     for index in range(episodes):
-        observation, info = env.reset(seed=index, options={"task": env.task_space.sample(rng, split)})
-        start, ended = env.state.base, False
+        observation, info = env.reset(
+            seed=int(rng.integers(2**31)), options={"task": env.task_space.sample(rng, split)}
+        )
+        start, ended, stopped = env.state.base, False, False
         errors: list[float] = []
-        while not ended and len(errors) < env.job.horizon:
-            observation, _, ended, _, info = env.step(learned.act(observation))
+        while not (ended or stopped):
+            observation, _, ended, stopped, info = env.step(learned.act(observation))
             errors.append(info["error"])
-        figures = {
-            "survived": float(not ended),
-            "success": float(info["is_success"] and not ended),
+        figures: dict[str, float | bool] = {
+            "survived": not ended,
+            "success": info["is_success"] and not ended,
             "error": float(np.mean(errors)),
             "final_error": errors[-1],
         }
         if start is not None and env.state.base is not None:
-            way = np.subtract(env.state.base.position[:2], start.position[:2])
-            figures |= {"travelled": float(np.hypot(*way)), "came_5_m": float(np.hypot(*way) >= 5)}
+            way = float(np.hypot(*np.subtract(env.state.base.position[:2], start.position[:2])))
+            figures |= {"travelled": way, "came_5_m": way >= 5}
         for name, value in figures.items():
             rows.setdefault(name, []).append(value)
         show(index + 1, f"error {np.mean(rows['error']):.3g}")
     env.close()
     facts = {"env": learned.settings.env, "options": given, "engine": engine, "split": split, "episodes": episodes}
-    return facts | {name: interval(np.array(values)) for name, values in rows.items()}
+    return facts | {
+        name: (share if isinstance(values[0], bool) else interval)(np.array(values)) for name, values in rows.items()
+    }
 
 
 def plot(folder: Path) -> None:

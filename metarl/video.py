@@ -54,19 +54,21 @@ def show(env: RobotEnv, act: Act, out: Path, split: Split, seed: int, episodes: 
 def episode(env: RobotEnv, act: Act, task: Task, seed: int, caption: str, seconds: float = float("inf")) -> list[Frame]:
     """Captioned frames [height, width, 3] of one episode, FRAMES_PER_SECOND of them."""
     observation, _ = env.reset(seed=seed, options={"task": task})
-    every = max(1, env.job.spec.control_hz // FRAMES_PER_SECOND)
+    every = env.job.spec.control_hz / FRAMES_PER_SECOND
     measure, frames = env.job.measure, []
     for step in range(min(env.job.horizon, round(min(seconds, 1e6) * env.job.spec.control_hz))):
-        observation, _, ended, _, info = env.step(act(observation))
-        if step % every == every - 1 or ended:
+        observation, _, ended, stopped, info = env.step(act(observation))
+        if (step + 1) // every > step // every or ended:
             frames.append(_captioned(env.render(), f"{caption}: {100 * info['error']:.1f} c{measure.unit}"))
-        if ended:
+        if ended or stopped:
             break
     return frames
 
 
 def write_gif(frames: Sequence[Frame], out: Path) -> None:
-    """Write frames [height, width, 3] as a GIF that plays in real time."""
+    """Write frames [height, width, 3] as a GIF, FRAMES_PER_SECOND. Raises ValueError without frames."""
+    if not frames:
+        raise ValueError("there are 0 frames to write, expected at least 1: ask for more episodes or seconds")
     palette = [Image.fromarray(frame).quantize(128) for frame in frames]
     buffer = BytesIO()
     step = 1000 // FRAMES_PER_SECOND

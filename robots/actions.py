@@ -179,6 +179,12 @@ class GaitResidual:
             raise ValueError(
                 f"action 'gait': phases and gain do not fit {legs} feet, expected {legs} and rows of {3 * legs}"
             )
+        if len(self.gait.load) != legs or any(len(place) != 3 for place in (*self.gait.feet, *self.gait.load)):
+            raise ValueError(
+                f"action 'gait': feet {self.gait.feet} and load {self.gait.load} differ, expected x, y, z of each foot"
+            )
+        if not max(self.stance) < 1:
+            raise ValueError(f"action 'gait': stance is {self.stance}, expected shares of a cycle below 1")
 
     @property
     def size(self) -> int:
@@ -199,7 +205,7 @@ class GaitResidual:
             for value, (low, high) in zip((a, b, c), (self.frequency, self.lift, self.stance), strict=True)
         )
         phase = (previous.phase + frequency / self.control_hz) % 1.0
-        velocity = sample["velocity_command"].tolist()
+        velocity = np.asarray(sample["velocity_command"]).tolist()
         if velocity == [0.0, 0.0, 0.0]:
             lift = 0.0  # nobody asks it to walk: it stands
         steps = self.gait.steps(phase, velocity, frequency, lift, stance)
@@ -246,7 +252,7 @@ class ToolIncrement:
         return Chain(self.joints, self.tool)
 
     def start(self, reading: Array) -> Command:
-        return Command(reading, np.array((0.0, 0.0, 0.0, -1.0)[: self.size]), 0.0 if self.grip else None)
+        return Command(reading, np.zeros(self.size), 0.0 if self.grip else None)
 
     def command(self, action: Array, previous: Command, sample: Mapping[str, Array]) -> Command:
         low, high, lower, upper = self._arrays
@@ -257,7 +263,9 @@ class ToolIncrement:
         if not self.grip:
             return Command(target, action)
         grip = float(action[3] > 0) if abs(action[3]) > 0.5 else previous.grip or 0.0
-        return Command(target, np.append(action[:3], 2 * grip - 1), grip)
+        done = action.copy()
+        done[3] = 2 * grip - 1
+        return Command(target, done, grip)
 
 
 KINDS: dict[str, type[Any]] = {

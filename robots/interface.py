@@ -123,11 +123,17 @@ class Interface:
             if value.shape[-1:] != (size,):
                 raise ValueError(f"sensor field {name!r} has shape {value.shape}, expected [..., {size}] in {unit}")
             fields.append(value)
-        vector = np.concatenate(fields, axis=-1)
+        try:
+            vector = np.concatenate(fields, axis=-1, dtype=np.float64)
+        except TypeError as error:
+            odd = [
+                name for (name, *_), value in zip(self._sizes, fields, strict=True) if value.dtype.kind not in "biuf"
+            ]
+            raise ValueError(f"sensor fields {odd} hold what is not a number, expected finite values") from error
         vector -= self._offset
         vector /= self._scale
         if not isfinite(np.add.reduce(vector, axis=None)):  # what isfinite().all() says, in half its time
-            bad = [term.name for term in self.observation if not np.isfinite(sample[term.name]).all()]
+            bad = [name for (name, *_), value in zip(self._sizes, fields, strict=True) if not np.isfinite(value).all()]
             raise ValueError(f"sensor fields {bad} hold NaN or infinity, expected finite values; check the sensor")
         np.maximum(vector, -LIMIT, out=vector)
         np.minimum(vector, LIMIT, out=vector)
@@ -158,7 +164,9 @@ class Interface:
             raise ValueError(
                 f"action is {action.tolist()}, expected {self.action_size} finite values; check the policy"
             )
-        self._reading(sample)
+        reading = self._reading(sample)
+        if reading is not sample["joint_position"]:  # a driver may give plain numbers
+            sample = {**sample, "joint_position": reading}
         np.maximum(action, -1.0, out=action)
         np.minimum(action, 1.0, out=action)
         return self.action.command(action, previous, sample)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cached_property
+from math import hypot, inf
 from typing import NamedTuple
 
 import numpy as np
@@ -18,7 +19,7 @@ class JointSpec:
     """One revolute joint. Its frame is the parent joint's, moved by `origin`, turned by `rpy`, then about `axis`.
 
     origin [m] and rpy [rad] (fixed-axis roll, pitch, yaw) as in URDF; lower, upper [rad]; velocity [rad/s];
-    effort [N m].
+    effort [N m]. Raises ValueError for an axis without a direction.
     """
 
     name: str
@@ -29,6 +30,10 @@ class JointSpec:
     velocity: float
     effort: float
     axis: Vector3 = (0, 0, 1)
+
+    def __post_init__(self) -> None:
+        if len(self.axis) != 3 or not 0 < hypot(*self.axis) < inf:
+            raise ValueError(f"joint {self.name!r}: axis is {self.axis}, expected three finite numbers, not all zero")
 
 
 class Chain(NamedTuple):

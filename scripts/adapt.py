@@ -57,7 +57,7 @@ def run(args: Args) -> None:
         highlight=False,
     )
     option = args.option
-    if args.driver == "pybullet":
+    if args.driver in ("pybullet", "mujoco"):
         option = {"env": manifest.provenance.get("config", {}).get("env", "metarl/PandaReach-v0"), **option}
     try:
         with closing(connect(args.driver, **option)) as driver:

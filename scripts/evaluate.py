@@ -13,7 +13,7 @@ from metarl.console import main, stdout
 
 @dataclass(frozen=True)
 class Args:
-    """Adapt a run on worlds that it was not trained in, with ONNX Runtime, and print return, success and distance.
+    """Adapt a run on worlds that it was not trained in, with ONNX Runtime, and print return, success and error.
 
     Beside it stand domain randomization, the same fine-tuned, an oracle that sees the task, and classical answers. A
     run by demonstration has learned its baselines along the way; for one by reward, PPO trains them at the first call

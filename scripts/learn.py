@@ -15,7 +15,8 @@ from metarl.console import main
 class Args:
     """Train PPO on one environment's training tasks, then judge it on others: is this world learnable?
 
-    Settings, parameters, the learning curve (curve.json, curve.png) and the verdict (results.json) land in the folder.
+    Settings, parameters, the learning curve (curve.json, curve.png) and the verdict (results-ENGINE-SPLIT.json) land in
+    the folder.
     """
 
     env: Positional[str]
@@ -65,11 +66,12 @@ def run(args: Args) -> None:
         with progress(console, "PPO, steps", args.steps) as show:
             learn(settings, args.out, show)
         plot(args.out)
+    learned = Learned.load(args.out)
+    if learned.settings.env != args.env:
+        raise ValueError(f"{args.out} holds a policy for {learned.settings.env}, expected {args.env}")
     with progress(console, "judging, episodes", args.episodes) as show:
-        results = judge(
-            Learned.load(args.out), args.split, args.episodes, args.seed, options_of(args.judge), args.engine, show
-        )
-    write_json(args.out / "results.json", results)
+        results = judge(learned, args.split, args.episodes, args.seed, options_of(args.judge), args.engine, show)
+    write_json(args.out / f"results-{args.engine}-{args.split}.json", results)
     for name, value in results.items():
         console.print(f"{name:24} {value}", highlight=False)
 

@@ -48,6 +48,8 @@ def run(args: Args) -> None:
     options = options_of(args.options)
     if args.policy:
         learned = Learned.load(args.policy)
+        if learned.settings.env != args.env:
+            raise ValueError(f"{args.policy} holds a policy for {learned.settings.env}, expected {args.env}")
         options = {**learned.settings.options, **options}
         act: Act = learned.act
     env = make(args.env, "rgb_array", args.engine, **options)

@@ -26,6 +26,9 @@ def test_the_robot_that_the_readme_adds(tmp_path, monkeypatch):
         _, _, ended, _, _ = env.step(np.zeros(env.interface.action_size))
         assert not ended
     env.close()
+    rough = make("my_robots:metarl/AliengoWalk-v0", ground=("rough",))
+    assert "ground" in rough.task_space.nominal.values
+    rough.close()
     assert np.linalg.norm(np.subtract(env.state.base.position, start)[:2]) > 1.0
 
 

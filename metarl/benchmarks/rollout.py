@@ -20,7 +20,7 @@ from metarl.sampling.processes import make_sampler
 from metarl.sampling.worker import Actor, Trial, draw_tasks
 
 HIDDEN = (64, 64)
-TRIALS, REPEATS, SECONDS = 4, 3, 4.0
+TRIALS, REPEATS, SECONDS = 16, 3, 4.0
 THEIRS = (2, 4, 8)  # environments
 
 

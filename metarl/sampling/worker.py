@@ -104,11 +104,11 @@ class Worker:
             mean, log_std = act(observation)
             action = mean + np.exp(log_std) * noise[step]
             observations.append(observation)
-            observation, reward, ended, _, info = env.step(action)
+            observation, reward, ended, stopped, info = env.step(action)
             actions.append(action)
             rewards.append(reward)
             errors.append(info["error"])
-            if ended:
+            if ended or stopped:
                 break
         lived = np.ones(len(rewards), np.float32)
         episode = Episodes(

@@ -5,7 +5,7 @@ import pytest
 
 from envs.drivers import SimulatedDriver
 from envs.robot_env import make
-from export.device.driver import connect
+from export.device.driver import NotMeasuredError, connect
 
 
 @pytest.mark.parametrize("env_id", ["metarl/PandaReach-v0", "metarl/A1Walk-v0"])
@@ -37,6 +37,13 @@ def test_a_guided_motion_holds_what_the_interface_names():
     assert isinstance(driver, SimulatedDriver)
     assert driver.env.interface.observe(driver.guided()).shape == (25, 10)
     driver.close()
+    driver.close()
+
+
+def test_where_nobody_can_show_the_way_guided_motions_are_not_measured():
+    driver = SimulatedDriver("metarl/PandaSeek-v0")
+    with pytest.raises(NotMeasuredError, match="Seek has no guided motions"):
+        driver.guided()
     driver.close()
 
 

@@ -10,7 +10,9 @@ import pybullet
 import pybullet_data
 import pytest
 
+from envs.legged import Walk
 from envs.objects import Thing
+from envs.robot_env import RobotEnv
 from envs.state import Drive, Physics, Pose, Scene, Start, State
 from envs.terrain import grid
 from envs.world import PyBulletWorld, World
@@ -31,6 +33,7 @@ THINGS = (
     Thing("can", "cylinder", (0.05, 0.05, 0.08)),
     Thing("ball", "sphere", (0.05, 0.05, 0.05)),
     Thing("blob", "mesh", (0.03, 0.03, 0.06), "random_urdfs/000/000.urdf", 0.6),
+    Thing("slick", "sphere", (0.05, 0.05, 0.05), rolls=False),
 )
 Pair = tuple[PyBulletWorld, MujocoWorld]
 
@@ -276,6 +279,16 @@ def test_friction_is_the_objects_own(pair: Callable[..., Pair], friction: float,
         assert world.read().object.velocity[1] == pytest.approx(speed, abs=0.05)
 
 
+@pytest.mark.parametrize(("index", "speed"), [(2, 0.0), (4, 5 / 7 * 0.5 * 9.81 * 0.04)])
+def test_only_some_things_meet_friction_against_rolling(pair: Callable[..., Pair], index: int, speed: float):
+    """A ball under gravity tilted by 0.04 : 1, after half a second."""
+    for world in pair(PANDA, Scene(THINGS)):
+        world.randomize(Physics(object=index, gravity=(0, 0.04 * 9.81, -9.81)))
+        world.place(Start(PANDA.nominal, object=Pose((0.5, 0.2, 0.025))))
+        world.advance(100)
+        assert world.read().object.velocity[1] == pytest.approx(speed, abs=0.001)
+
+
 @pytest.mark.parametrize(("friction", "slides"), [(0.6, False), (0.1, True)])
 def test_the_grounds_friction_holds_for_feet(pair: Callable[..., Pair], friction: float, slides: bool):
     """A standing robot under gravity tilted forward by 0.25 : 1, after a second."""
@@ -370,6 +383,45 @@ def test_it_stands_on_terrain_alike(pair: Callable[..., Pair]):
         states.append(world.read())
     np.testing.assert_allclose(states[1].base.position, states[0].base.position, atol=0.02)
     np.testing.assert_allclose(states[1].base.quaternion, states[0].base.quaternion, atol=0.02)
+
+
+@pytest.mark.parametrize("spec", [A1, LAIKAGO, MINI_CHEETAH], ids=lambda spec: spec.name)
+def test_it_walks_on_flat_terrain_as_on_the_plane(monkeypatch: pytest.MonkeyPatch, spec: RobotSpec):
+    """By its gait alone. Steps of MuJoCo are as short on both: they matter by themselves."""
+    monkeypatch.setattr(mujoco_model, "steps", lambda scene: mujoco_model.ON_TERRAIN)
+    errors, steps = [], 200
+    for ground in ((), ("flat",)):
+        env = RobotEnv(Walk(spec, ground=ground), engine="mujoco")
+        found = []
+        for seed in range(2):
+            env.reset(seed=seed, options={"task": env.task_space.nominal, "goal": np.array([0.4, 0.0, 0.0])})
+            for _ in range(steps):
+                *_, fallen, _, info = env.step(np.zeros(env.interface.action_size))
+                assert not fallen
+                found.append(info["error"])
+        errors.append(np.mean(found))
+        env.close()
+    assert errors[1] == pytest.approx(errors[0], abs=0.02)
+
+
+def test_a_physics_step_on_terrain_is_as_long(pair: Callable[..., Pair]):
+    """A push lasts for one; servos step as they do on the plane."""
+    terrain = Scene(terrain=grid(("flat",)))
+    worlds: tuple[World, World] = pair(A1, terrain)
+    for world in worlds:
+        world.place(Start(A1.nominal, Pose((0, 0, 3.0))))
+        world.drive(follow(A1, A1.nominal))
+        world.push((1.0, 2.0, 0.0))
+        world.advance(20)
+    states = [world.read() for world in worlds]
+    np.testing.assert_allclose(states[1].base.velocity, states[0].base.velocity, atol=0.005)
+    np.testing.assert_allclose(states[1].base.position, states[0].base.position, atol=0.005)
+    worlds = MujocoWorld(PANDA), MujocoWorld(PANDA, terrain)
+    for world in worlds:
+        world.place(Start(PANDA.nominal))
+        world.drive(follow(PANDA, PANDA.nominal + np.linspace(-0.4, 0.4, 7)))
+        world.advance(100)
+    assert apart([world.read() for world in worlds], "joints") < 1e-3
 
 
 @pytest.mark.parametrize("spec", [PANDA, MINITAUR], ids=lambda spec: spec.name)

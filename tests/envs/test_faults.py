@@ -13,19 +13,19 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from envs.arm import Reach
-from envs.faults import body_faults, catalogue, faults, physics
+from envs.faults import body_faults, catalogue, chosen, physics
 from envs.legged import Walk
 from envs.robot_env import RobotEnv, make
 from envs.state import UPRIGHT, Drive, Physics, Pose, Scene, Start
 from envs.tasks import SPLITS, Choice, Parameter, Task, TaskSpace
 from envs.world import PyBulletWorld
+from robots.actuation import unwired
 from robots.arms import PANDA
 from robots.legged import A1
 
 Changed = Callable[..., Task]
 Roll = Callable[..., np.ndarray]
 DOWN = np.tile([0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0], (60, 1))  # an arm into the floor
-IMU = ("gyro_bias", "imu_mount")  # which an arm has not got
 
 
 class Broken(Reach):
@@ -35,8 +35,7 @@ class Broken(Reach):
     def space(self) -> TaskSpace:
         camera = (Parameter("camera_yaw", "rad", 0.0, -1.0, 1.0, "set"),)
         shift = (Parameter("camera_shift", "m", 0.0, -0.1, 0.1, "set", size=3),)
-        names = [name for name in catalogue(self.spec) if name not in IMU]
-        return TaskSpace((*camera, *shift, *faults(self.spec, *names)))
+        return TaskSpace((*camera, *shift, *chosen(self.spec, tuple(catalogue(self.spec)))))
 
 
 @pytest.fixture(scope="module")
@@ -161,7 +160,6 @@ def test_every_fault_is_tested():
     tests = [name for name in globals() if name.startswith("test_")]
     for name in catalogue(A1):
         assert any(test.startswith(f"test_{name}_") for test in tests), name
-    assert set(catalogue(A1)) == set(catalogue(PANDA))
 
 
 # --- what is wrong with the body ---------------------------------------------------------------------------------
@@ -467,24 +465,24 @@ def test_gravity_tilt_turns_gravity_and_the_imu_feels_it(robot: RobotEnv, change
 
 
 @pytest.mark.parametrize("values", [{"exchanged": 2.0}, {"reversed": 2.0}, {"exchanged": 2.0, "reversed": 2.0}])
-def test_crossed_wires_do_not_show_while_nothing_moves(robot: RobotEnv, changed: Changed, values: dict):
-    """A robot homes by what it reads: whatever the wiring, the encoders begin at the same readings."""
-    for zero in (0.0, 0.03):
-        readings = [
-            base_of(robot, "joint_position", changed(robot, noise=0.0, **more))
-            for more in ({}, {**values, "joint_zero": zero})
-        ]
-        np.testing.assert_allclose(readings[1], readings[0], atol=1e-12)
+def test_crossed_wires_show_in_the_readings(robot: RobotEnv, changed: Changed, values: dict):
+    """The robot stands as ever; what arrives of it is what `unwired` says."""
+    straight, crossed = (
+        base_of(robot, "joint_position", changed(robot, noise=0.0, **more))
+        for more in ({}, {**values, "joint_zero": 0.03})
+    )
+    pair, mirror = (1, 2) if "exchanged" in values else None, 1 if "reversed" in values else None
+    np.testing.assert_allclose(crossed, unwired(straight, pair, mirror, robot.job.spec.nominal), atol=1e-12)
 
 
 def test_exchanged_cables_move_the_other_joint(robot: RobotEnv, changed: Changed):
     options = catalogue(robot.job.spec)["exchanged"].options  # type: ignore[union-attr]
     a, b = (robot.job.spec.joint_names.index(name) for name in options[2].split("/"))
-    straight, crossed = told(robot, changed(robot), 0.3).target, told(robot, changed(robot, exchanged=2.0), 0.3).target
-    order = np.arange(len(straight))
-    order[[a, b]] = b, a
-    np.testing.assert_allclose(crossed, straight[order], atol=0.01)  # the encoders' noise
-    assert abs(crossed - straight)[a] > 0.02
+    task = changed(robot, noise=0.0, exchanged=2.0)
+    one = 0.3 * np.eye(robot.interface.action_size)[a]
+    moved = told(robot, task, one).target - told(robot, task, 0 * one).target
+    assert abs(moved[b]) > 0.02
+    np.testing.assert_allclose(np.delete(moved, b), 0, atol=1e-9)
 
 
 def test_reversed_joints_turn_the_other_way(arm: RobotEnv, changed: Changed):
@@ -682,13 +680,14 @@ def test_trajectories_with_every_fault_have_no_history(make_env: Callable[[], Ro
 
 def test_the_catalogue_is_picked_from_by_name():
     own = Parameter("payload", "kg", 0.0, 0.0, 0.5, "add")
-    picked = faults(PANDA, "strength", "payload", "delay", payload=own, more=Choice("more", ("a", "b")))
+    picked = chosen(PANDA, ("strength", own, "delay", "more"), {"more": Choice("more", ("a", "b"))})
     assert [fault.name for fault in picked] == ["strength", "payload", "delay", "more"]
     assert picked[1] is own
-    assert faults(A1) == ()
+    assert chosen(A1, ()) == ()
+    assert set(catalogue(A1)) - set(catalogue(PANDA)) == {"gyro_bias", "imu_mount"}  # an arm has no IMU
     for spec in (A1, PANDA):
         known = catalogue(spec)
-        assert faults(spec, *known) == tuple(known.values())
+        assert chosen(spec, tuple(known)) == tuple(known.values())
         assert [fault.name for fault in known.values()] == list(known)
         sizes = {known[name].code for name in ("joint_zero", "joint_strength")}
         assert sizes == {len(spec.joints)}
@@ -696,7 +695,18 @@ def test_the_catalogue_is_picked_from_by_name():
 
 def test_unknown_faults_are_refused():
     with pytest.raises(ValueError, match=r"faults \['gremlins', 'rust'\] are unknown, expected some of \['battery'"):
-        faults(A1, "payload", "rust", "gremlins")
+        chosen(A1, ("payload", "rust", "gremlins"))
+
+
+@pytest.mark.parametrize(("alone", "partner"), [("weak_strength", "weak_joint"), ("payload_at", "payload")])
+def test_a_fault_that_does_nothing_alone_is_refused(alone: str, partner: str):
+    with pytest.raises(ValueError, match=f"{alone!r} does nothing without {partner!r}"):
+        chosen(A1, (alone,))
+    assert len(chosen(A1, (alone, partner))) == 2
+
+
+def test_a_weak_joint_without_a_strength_is_dead():
+    assert body_faults(Task({"weak_joint": (2.0,)}), A1).effort[1] == 0
 
 
 def test_a_task_that_names_nothing_is_nominal():

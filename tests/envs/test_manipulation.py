@@ -179,6 +179,8 @@ def test_what_is_unknown_can_be_chosen(push: RobotEnv):
     with pytest.raises(ValueError, match=r"faults \['mood'\] are unknown"):
         Push(PANDA, unknown=("mood",)).space  # noqa: B018
     assert "object_mass" in push.task_space.nominal.values
+    assert Push(PANDA, unknown=("payload", "payload_at")).scene.payload_at
+    assert not push.job.scene.payload_at
 
 
 @pytest.mark.parametrize("name", ["Push", "PickPlace", "Slide"])

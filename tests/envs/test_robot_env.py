@@ -46,6 +46,37 @@ def test_make_names_the_ids_it_knows():
         make("metarl/Nothing-v0")
 
 
+@pytest.mark.parametrize(
+    ("env_id", "options", "says"),
+    [
+        ("metarl/A1Walk-v0", {"grund": 1}, r"options \['grund'\] are unknown.*'ground', 'level',.* of Walk"),
+        (IDS[0], {"spec": PANDA}, r"options \['spec'\] are unknown, expected some of \['unknown', 'horizon'.*of Reach"),
+        (IDS[0], {"job": "Read"}, r"job is 'Read', expected one of \['Reach', 'Seek'\]"),
+        (IDS[0], {"robot": "pandora"}, r"robot is 'pandora', expected one of \['iiwa', .*\] or a RobotSpec"),
+        ("metarl/A1Walk-v0", {"robot": 1}, r"robot is 1, expected one of \['a1', .* or a RobotSpec"),
+        ("CartPole-v1", {}, r"'CartPole-v1' is no RobotEnv.*'engine'"),
+    ],
+)
+def test_make_names_what_an_environment_takes(env_id: str, options: dict, says: str):
+    with pytest.raises(ValueError, match=says):
+        make(env_id, **options)
+
+
+def test_make_names_the_options_of_an_entry_point_of_your_own():
+    gymnasium.register(id="metarl/TestOwn-v0", entry_point=RobotEnv, kwargs={"job": Reach(PANDA)})
+    try:
+        with pytest.raises(ValueError, match=r"'metarl/TestOwn-v0' takes the options \(job.*'horizon'"):
+            make("metarl/TestOwn-v0", horizon=3)
+    finally:
+        del gymnasium.registry["metarl/TestOwn-v0"]
+
+
+def test_a_robot_of_your_own_is_given_as_its_spec():
+    env = make(IDS[0], robot=dataclasses.replace(PANDA, name="mine"), horizon=7)
+    assert (env.job.spec.name, env.job.horizon) == ("mine", 7)
+    env.close()
+
+
 @pytest.mark.parametrize("env_id", IDS)
 def test_an_episode_ends_by_time_alone(env_id: str):
     env = make(env_id)
@@ -197,6 +228,17 @@ def test_closing_twice_is_allowed_and_closes_nobody_else():
     observation, _ = second.reset(seed=0)
     assert second.observation_space.contains(observation)
     second.close()
+
+
+@pytest.mark.parametrize("engine", ["pybullet", "mujoco"])
+def test_a_closed_environment_says_so(engine: str):
+    env = make(IDS[0], engine=engine)
+    env.reset(seed=0)
+    env.close()
+    with pytest.raises(gymnasium.error.ResetNeeded):
+        env.step(np.zeros(7))
+    with pytest.raises(ValueError, match=r"the environment is closed.*make another"):
+        env.reset()
 
 
 def test_a_spec_that_contradicts_its_urdf_is_refused():

@@ -178,6 +178,12 @@ def test_an_oracle_is_told_features_or_which_one_it_is():
         np.testing.assert_allclose(code, [*FEATURES[name], -1, 1, -1, 1])
 
 
+def test_of_nothing_unknown_an_oracle_is_told_nothing():
+    space = TaskSpace(())
+    code = space.encode(space.sample(np.random.default_rng(0)))
+    assert (code.shape, code.dtype, space.size) == ((0,), np.float64, 0)
+
+
 def test_the_nominal_option_is_the_first_unless_given():
     assert (THINGS.nominal_values, GROUND.nominal_values) == ((2.0,), (0.0,))
     space = TaskSpace((THINGS, GROUND))

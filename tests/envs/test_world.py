@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from envs.frames import turned
-from envs.state import Drive, Physics, Pose, Start
+from envs.state import Drive, Physics, Pose, Scene, Start
 from envs.world import PyBulletWorld
 from robots.actuation import torques
 from robots.arms import PANDA
@@ -42,6 +42,17 @@ def renamed(index: int, name: str) -> tuple:
 def test_a_urdf_that_lacks_something_is_refused(change: dict, says: str):
     with pytest.raises(ValueError, match=says):
         PyBulletWorld(replace(PANDA, **change))
+
+
+@pytest.mark.parametrize("text", [None, "<robot", "<robot name='x'></robot>", "<robot><link/></robot>"])
+def test_a_urdf_that_cannot_be_read_leaves_no_engine_behind(text: str | None, tmp_path, monkeypatch):
+    if text:
+        (tmp_path / "x.urdf").write_text(text)
+    closed, close = [], PyBulletWorld.close
+    monkeypatch.setattr(PyBulletWorld, "close", lambda world: (closed.append(world), close(world)))
+    with pytest.raises(ValueError, match=r"a1: PyBullet cannot load '.*x.urdf'.*give the path of a URDF"):
+        PyBulletWorld(replace(A1, urdf=str(tmp_path / "x.urdf")), Scene(payload_at=True))
+    assert len(closed) == 1
 
 
 @pytest.mark.parametrize(

@@ -8,10 +8,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from envs.arm import CENTER, HALF, Reach, Seek, seen
-from metarl.classical import best_visited, register, trilaterate
+from envs.legged import Walk
+from envs.manipulation import JOBS
+from metarl.classical import answers, best_visited, register, trilaterate
 from metarl.episodes import Episodes
 from robots import kinematics
 from robots.arms import PANDA
+from robots.legged import A1
 
 REACH, SEEK = Reach(PANDA), Seek(PANDA)
 
@@ -85,3 +88,25 @@ def test_the_best_visited_place_is_where_the_best_reward_was_measured(
     reward[:, -1] = 1.0  # measured after the last observation: nobody knows where
     _, point = best_visited(PANDA, SEEK.interface, replace(lived, reward=reward))
     np.testing.assert_allclose(point, felt[2, 8], atol=1e-5)
+
+
+def test_what_was_not_lived_is_not_visited(attempts: tuple[np.ndarray, np.ndarray, Episodes]):
+    target, felt, lived = attempts
+    observation, reward, mask = lived.observation.copy(), lived.reward.copy(), lived.mask.copy()
+    for values in (observation, reward, mask):
+        values[:, 12:] = 0  # as padded: a reward of zero would be the best
+    ended = replace(lived, observation=observation, reward=reward, mask=mask)
+    _, point = trilaterate(PANDA, SEEK.interface, ended)
+    np.testing.assert_allclose(point, target, atol=0.03)
+    _, point = best_visited(PANDA, SEEK.interface, ended)
+    best = np.unravel_index(lived.reward[:, :11].argmax(), (len(lived.reward), 11))
+    np.testing.assert_allclose(point, felt[best[0], best[1] + 1], atol=1e-5)
+
+
+def test_answers_are_given_where_they_apply():
+    assert set(answers(REACH, guided=True)) == {"registration"}
+    assert set(answers(SEEK, guided=False)) == {"trilateration", "best_visited"}
+    assert answers(SEEK, guided=True) == {}  # no camera
+    assert answers(REACH, guided=False) == {}  # another target in every attempt
+    for job in (Walk(A1), *(job(PANDA) for job in JOBS.values())):
+        assert answers(job, guided=False) == answers(job, guided=True) == {}

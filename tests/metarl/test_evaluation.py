@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import gymnasium
 import numpy as np
 import pytest
 import torch
@@ -17,6 +18,9 @@ from metarl.episodes import Episodes
 from metarl.evaluation import Score, evaluate, gap_closed, interval, load_learner
 from metarl.files import write_atomic
 from metarl.ppo import STEPS
+from metarl.trainer import train
+
+SHORT = "metarl/TestShortWalk-v0"
 
 
 def score(*errors: float) -> Score:
@@ -109,16 +113,34 @@ def test_a_run_by_demonstration_is_evaluated_beside_its_baselines(copied: Callab
     assert evaluate(run, tasks=3, episodes=1, steps=2, workers=1, step_sizes=sizes) == results
 
 
-def test_a_run_by_reward_is_evaluated_beside_its_baselines(copied: Callable[[str], Run]):
-    run = copied("reward")
+def untrained_baselines(run: Run) -> None:
+    """As if trained before: PPO takes minutes."""
     _, env, _ = load_learner(run)
     generator = torch.Generator().manual_seed(0)
     thetas = {name: net.initial(generator) for name, net in networks(run.config, env.interface, env.task_space).items()}
-    write_atomic(run.path / f"ppo-{STEPS}.safetensors", save(thetas))  # as if trained before: PPO takes minutes
+    write_atomic(run.path / f"ppo-{STEPS}.safetensors", save(thetas))
+
+
+def test_a_run_by_reward_is_evaluated_beside_its_baselines(copied: Callable[[str], Run]):
+    run = copied("reward")
+    untrained_baselines(run)
     results = evaluate(run, tasks=3, episodes=1, steps=1, workers=0)
     check(results, run, 1, {"domain_randomization", "finetune", "oracle", "trilateration", "best_visited"})
     assert [entry["episodes"] for entry in results["curve"]] == [0, 3]
     assert [entry["seconds"] for entry in results["curve"]] == [0, 3.0]
+
+
+def test_a_walking_robot_is_evaluated_without_classical_answers(tiny, tmp_path: Path):
+    gymnasium.register(id=SHORT, entry_point="envs.legged:build", kwargs={"robot": "a1", "horizon": 6})
+    try:
+        run = train(tiny("reward", env=SHORT, iterations=1), tmp_path / "run", workers=0)
+        untrained_baselines(run)
+        results = evaluate(run, tasks=2, episodes=1, steps=1, workers=0, step_sizes={"finetune": 0.1})
+    finally:
+        del gymnasium.registry[SHORT]
+    assert set(results["baselines"]) == {"domain_randomization", "finetune", "oracle"}
+    assert results["measure"]["unit"] == "m/s"
+    assert [entry["episodes"] for entry in results["curve"]] == [0, 3]
 
 
 @pytest.mark.parametrize("name", ["tasks", "steps", "episodes"])

@@ -95,7 +95,8 @@ def test_commands_keep_the_limits(kind: str, data: st.DataObject):
     command = action.command(values, Command(previous, np.zeros(action.size), phase=phase), felt(reading))
     assert ((command.target >= action.lower) & (command.target <= action.upper)).all()
     assert 0 <= command.phase < 1
-    np.testing.assert_array_equal(command.action, values)
+    moves = 3 if kind == "tool_increment" else action.size  # the last of its elements says open or closed
+    np.testing.assert_array_equal(command.action[:moves], values[:moves])
 
 
 @given(vector(-1, 1), vector(-3, 3), vector(-3, 3))
@@ -133,6 +134,12 @@ def test_the_last_elements_modulate_the_gait(a: float, b: float, c: float, phase
     steps = GAIT.gait.steps(command.phase, FORWARD.tolist(), frequency, lift, stance)
     expected = A1.nominal + GAIT.gait.offsets(steps) + 0.3 * action[:12]
     np.testing.assert_allclose(command.target, np.clip(expected, A1.lower, A1.upper), atol=1e-9)
+
+
+def test_a_gait_takes_plain_numbers_as_its_command():
+    start, exact = GAIT.start(A1.nominal), np.array([1.0, 0.0, 0.0])
+    given = GAIT.command(np.zeros(15), start, felt(A1.nominal, [1, 0, 0]))  # type: ignore[arg-type]
+    np.testing.assert_array_equal(given.target, GAIT.command(np.zeros(15), start, felt(A1.nominal, exact)).target)
 
 
 def test_a_gait_goes_round_and_shows_its_phase():
@@ -186,9 +193,16 @@ def test_the_tools_joints_keep_lead_and_step(action: np.ndarray, off: np.ndarray
     assert (np.abs(target - previous)[free] <= TOOL.step + 1e-12).all()
 
 
-@pytest.mark.parametrize(("last", "grip"), [(1.0, 1.0), (0.01, 1.0), (0.0, 0.0), (-1.0, 0.0)])
-def test_the_gripper_follows_the_last_element(last: float, grip: float):
-    assert ahead(TOOL, np.array([0, 0, 0, last]), PANDA.nominal)[1].grip == grip
+@pytest.mark.parametrize("before", [0.0, 1.0])
+@pytest.mark.parametrize(("last", "grip"), [(1.0, 1.0), (0.51, 1.0), (0.5, None), (-0.5, None), (-0.51, 0.0)])
+def test_the_gripper_follows_the_last_element_or_stays(last: float, grip: float | None, before: float):
+    previous = Command(PANDA.nominal, np.zeros(4), before)
+    command = TOOL.command(np.array([0, 0, 0, last]), previous, felt(PANDA.nominal))
+    assert command.grip == (before if grip is None else grip)
+    assert command.action[3] == 2 * command.grip - 1
+
+
+def test_there_may_be_no_gripper():
     bare = replace(TOOL, grip=False)
     assert (TOOL.size, bare.size) == (4, 3)
     assert ahead(bare, np.zeros(3), PANDA.nominal)[1].grip is None
@@ -239,6 +253,10 @@ def test_the_tools_box_is_ordered():
         ("gait", {"nominal": (0.1,)}, "nominal has 1 values, expected one for each of 12 joints"),
         ("gait", {"gait": replace(GAIT.gait, gain=GAIT.gait.gain[1:])}, "gain has 11 values"),
         ("gait", {"gait": replace(GAIT.gait, phases=(0.0,))}, "phases and gain do not fit 4 feet"),
+        ("gait", {"gait": replace(GAIT.gait, load=GAIT.gait.load[1:])}, "load .* expected x, y, z of each foot"),
+        ("gait", {"gait": replace(GAIT.gait, load=((0.0, 0.0),) * 4)}, "load .* expected x, y, z of each foot"),
+        ("gait", {"gait": replace(GAIT.gait, feet=((0.0, 0.0),) * 4)}, "feet .* expected x, y, z of each foot"),
+        ("gait", {"stance": (0.5, 1.0)}, r"stance is \(0.5, 1.0\), expected shares of a cycle below 1"),
         ("gait", {"lift": (0.1, 0.0)}, "in order"),
         ("tool_increment", {"joints": PANDA.joints[1:]}, "joints has 6 values, expected one for each of 7 joints"),
     ],

@@ -68,6 +68,25 @@ def test_observe_refuses(changes: dict, says: str):
         TABLE.observe(sample(**changes))
 
 
+@pytest.mark.parametrize("kind", [np.int64, np.float32, bool, list])
+def test_a_driver_may_give_plain_numbers(kind: type):
+    plain = {"joint_position": [1, 0], "target": [0, 1, 1]}
+    exact = {name: np.array(values, dtype=np.float64) for name, values in plain.items()}
+    given = plain if kind is list else {name: np.array(values, dtype=kind) for name, values in plain.items()}
+    np.testing.assert_array_equal(TABLE.observe(given), TABLE.observe(exact))
+    action = np.array([1.0, -1.0])
+    command, expected = (TABLE.command(action, TABLE.start(felt), felt) for felt in (given, exact))
+    np.testing.assert_array_equal(command.target, expected.target)
+    assert command.target.dtype == np.float64
+    assert isinstance(plain["joint_position"], list)
+
+
+def test_what_is_not_a_number_is_named():
+    for odd in ([None, 0, 0], ["a", "b", "c"]):
+        with pytest.raises(ValueError, match=r"\['target'\] hold what is not a number"):
+            TABLE.observe(sample(target=odd))
+
+
 def test_observe_names_the_missing_field():
     with pytest.raises(ValueError, match=r"no 'target'.*\['joint_position'\].*expected"):
         TABLE.observe({"joint_position": np.zeros(2)})

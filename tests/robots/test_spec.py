@@ -55,6 +55,12 @@ def test_contradictions_are_refused(spec: RobotSpec, change: dict, says: str):
         replace(spec, **change)
 
 
+@pytest.mark.parametrize("axis", [(0, 0, 0), (0, float("nan"), 1), (0, float("inf"), 0), (0, 1)])
+def test_an_axis_needs_a_direction(axis: tuple):
+    with pytest.raises(ValueError, match=r"joint 'panda_joint1': axis is .*, expected three finite"):
+        replace(PANDA.joints[0], axis=axis)
+
+
 def test_a_spec_is_a_constant():
     with pytest.raises(FrozenInstanceError):
         PANDA.name = "other"  # type: ignore[misc]

@@ -110,7 +110,7 @@ def test_a_walking_robot_goes_all_the_way_to_the_device(tmp_path, monkeypatch):
     done = script("export_policy", run, "--out", bundle)
     assert done.returncode == 0, done.stderr
     for driver in ("pybullet", "mujoco"):
-        done = script("adapt", bundle, "--driver", driver, "--option", "env", env, "--steps", "1", "--attempts", "1")
+        done = script("adapt", bundle, "--driver", driver, "--steps", "1", "--attempts", "1")
         assert done.returncode == 0, done.stderr
         assert "after 1 step" in done.stdout
     refused(script("train", "--env", env, "--out", tmp_path / "b", *TINY), "guided motions")
@@ -120,7 +120,7 @@ def test_a_policy_is_learned_judged_and_filmed(tmp_path):
     out, options = tmp_path / "learned", '{"horizon": 40}'
     done = script("learn", "metarl/A1Walk-v0", "--out", out, "--steps", "8192", "--episodes", "2", "--options", options)
     assert done.returncode == 0, done.stderr
-    results = json.loads((out / "results.json").read_text())
+    results = json.loads((out / "results-pybullet-heldout.json").read_text())
     assert results["episodes"] == 2
     assert 0 <= results["survived"]["mean"] <= 1
     film = tmp_path / "film.gif"
@@ -130,6 +130,9 @@ def test_a_policy_is_learned_judged_and_filmed(tmp_path):
     assert film.read_bytes().startswith(b"GIF89a")
     refused(script("view", "metarl/A1Walk-v0", "--options", "{level"), "options", "JSON")
     refused(script("view", "metarl/A1Walk-v0", "--policy", tmp_path), "learn.py")
+    refused(script("view", "metarl/LaikagoWalk-v0", "--policy", out), "A1Walk", "LaikagoWalk")
+    refused(script("learn", "metarl/PandaReach-v0", "--steps", "0", "--out", out), "A1Walk", "PandaReach")
+    refused(script("view", "metarl/PandaReach-v0", "--episodes", "0"), "0 frames")
 
 
 def test_a_benchmark_is_one_flat_object(tmp_path):
