@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from envs import objects
+from envs import objects, options
 from envs.arm import ROBOTS, Unknown, believed, reading
 from envs.faults import chosen, noise
 from envs.objects import Thing
@@ -51,6 +51,11 @@ class _Table:
     SPEED: ClassVar[float] = 0.03  # [m] that the tool moves in a step along each axis, at most
     GRIP: ClassVar[bool] = False
     FAR: ClassVar[float] = 0.1  # [m] scale of goal_position
+
+    def __post_init__(self) -> None:
+        options.unknowns(self.unknown)
+        options.names("objects", self.objects)
+        options.whole("horizon", self.horizon, 1)
 
     @cached_property
     def scene(self) -> Scene:
@@ -277,6 +282,10 @@ def _behind(moment: Moment) -> float:
 JOBS: dict[str, Any] = {job.__name__: job for job in (Push, PickPlace, Slide)}
 
 
-def build(robot: str, job: str, render_mode: str | None = None, engine: str = "pybullet", **options: Any) -> RobotEnv:
-    """An arm's environment with objects; `options` are fields of the job."""
-    return RobotEnv(JOBS[job](ROBOTS[robot], **options), render_mode, engine)
+def build(
+    robot: str | RobotSpec, job: str, render_mode: str | None = None, engine: str = "pybullet", **asked: Any
+) -> RobotEnv:
+    """An arm's environment with objects: one of ROBOTS by name, or your own; what is `asked` are the job's fields."""
+    if job not in JOBS:
+        raise ValueError(f"job is {job!r}, expected one of {sorted(JOBS)}")
+    return RobotEnv(options.arrange(JOBS[job], robot, ROBOTS, asked), render_mode, engine)

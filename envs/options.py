@@ -50,7 +50,7 @@ def interval(name: str, value: Any, low: float = -inf, high: float = inf) -> Non
 def names(name: str, value: Any) -> None:
     """Raises ValueError unless it is a tuple of texts: a text alone would be read letter by letter."""
     if not isinstance(value, tuple) or not all(isinstance(entry, str) for entry in value):
-        raise ValueError(f"{name} is {value!r}, expected a tuple of names, such as ('rough',)")
+        raise ValueError(f"{name} is {value!r}, expected a tuple of names, even for one")
 
 
 def unknowns(value: Any) -> None:

@@ -296,15 +296,22 @@ def _sound(state: State) -> bool:
 
     Bullet holds every speed at 100 rad/s or m/s at most, and so hides what it cannot solve.
     """
-    bodies = [body for body in (state.base, state.object) if body is not None]
-    tool = 0.0 if state.tool is None else float(np.add.reduce(state.tool))
-    return (
-        float(np.abs(state.speeds).max()) < 99
-        and isfinite(float(np.add.reduce(state.joints) + np.add.reduce(state.torques)) + tool)
-        and isfinite(sum(x for body in bodies for x in (*body.quaternion, *body.angular)))
-        and all(abs(x) < 1000 for body in bodies for x in body.position)
-        and all(abs(v) < 50 for body in bodies for v in body.velocity)
-    )
+    # A sum of squares is finite if all of them are, and costs a fifth of asking each.
+    speeds = state.speeds
+    turning = float(speeds.dot(speeds))
+    squares = turning + float(state.joints.dot(state.joints) + state.torques.dot(state.torques))
+    if state.tool is not None:
+        squares += float(state.tool.dot(state.tool))
+    if not isfinite(squares) or (turning > 99**2 and np.abs(speeds).max() > 99):
+        return False
+    for body in (state.base, state.object):
+        if body is not None:
+            (x, y, z), (a, b, c, d), (u, v, w), (p, q, r) = body
+            if not (-1000 < x < 1000 and -1000 < y < 1000 and -1000 < z < 1000 and isfinite(a + b + c + d + p + q + r)):
+                return False
+            if not (-50 < u < 50 and -50 < v < 50 and -50 < w < 50):
+                return False
+    return True
 
 
 def make(env_id: str, render_mode: str | None = None, engine: str = "pybullet", **options: Any) -> RobotEnv:

@@ -55,7 +55,6 @@ class Settings:
     rate: float = 1e-3
     gamma: float = 0.98
     gae_lambda: float = 0.95
-    entropy: float = 0.0
     log_std: float = -1.0
     hidden: tuple[int, ...] = (128, 128)
     seed: int = 0
@@ -138,7 +137,6 @@ def ppo(env: gymnasium.Env[Any, Any] | DummyVecEnv, settings: Settings) -> PPO:
         learning_rate=lambda left: settings.rate * max(left, 0.0),  # the last rollout goes beyond the end
         gamma=settings.gamma,
         gae_lambda=settings.gae_lambda,
-        ent_coef=settings.entropy,
         seed=settings.seed,
         device="cpu",
     )

@@ -29,8 +29,14 @@ class Args:
     """Fields of the environment's job, as JSON, such as '{"ground": ["rough"], "level": 0.5}'."""
     gamma: float = 0.98
     """Discount."""
-    entropy: float = 0.0
-    """Weight of the policy's entropy."""
+    gae_lambda: float = 0.95
+    """Of generalized advantage estimation."""
+    rollout: int = 1024
+    """Steps of each of the eight environments between updates."""
+    batch: int = 1024
+    """Samples of a gradient step."""
+    epochs: int = 5
+    """Passes over the samples of an update."""
     log_std: float = -1.0
     """Of the actions, at first."""
     rate: float = 1e-3
@@ -59,7 +65,8 @@ def run(args: Args) -> None:
     console = stdout()
     if args.steps:
         settings = Settings(
-            args.env, args.steps, options_of(args.options), gamma=args.gamma, entropy=args.entropy,
+            args.env, args.steps, options_of(args.options), gamma=args.gamma, gae_lambda=args.gae_lambda,
+            rollout=args.rollout, batch=args.batch, epochs=args.epochs,
             log_std=args.log_std, rate=args.rate, hidden=args.hidden, seed=args.seed,
             start=str(args.start) if args.start else None,
         )  # fmt: skip
