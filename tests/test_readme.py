@@ -35,3 +35,10 @@ def test_the_robot_that_the_readme_adds(tmp_path, monkeypatch):
 def test_every_script_that_the_readme_names_exists():
     for name in re.findall(r"scripts/(\w+\.py)", README):
         assert (Path(__file__).parents[1] / "scripts" / name).is_file()
+
+
+def test_every_page_and_picture_that_the_docs_link_to_exists():
+    root = Path(__file__).parents[1]
+    for page in (root / "README.md", *(root / "docs").glob("*.md")):
+        for link in re.findall(r"\]\((?!http)([^)#]+)\)", page.read_text()):
+            assert (page.parent / link).is_file(), f"{page.name}: {link}"
