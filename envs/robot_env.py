@@ -132,9 +132,8 @@ class RobotEnv(gymnasium.Env[Observation, NDArray[np.float32]]):
     `reset(seed, options)` takes `options={"task": Task, "goal": [3]}`, both optional; without them a training task
     and the job's own goal are drawn. `terminated` is the job's end (a fall; reaching a target must not cut the reward
     off) or a simulation that has blown up, then with `info["diverged"]`; `truncated` is the horizon, or the edge of the
-    world. `info` holds
-    `error` (see `job.measure`) and `is_success`. `task`, `goal`, `state` (the truth) and `sample` (the last sensor
-    sample) tell where the episode stands. engine: one of ENGINES.
+    world. `info` holds `error` (see `job.measure`) and `is_success`. `task`, `goal`, `state` (the truth) and `sample`
+    (the last sensor sample) tell where the episode stands. engine: one of ENGINES.
     """
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": 20}  # noqa: RUF012 (gymnasium's own form)

@@ -87,7 +87,12 @@ class _Curve(BaseCallback):
 
 
 def learn(settings: Settings, out: Path, show: Show = lambda done, figures: None) -> Theta:
-    """Train; parameters, settings and the learning curve land in `out`, anew every BETWEEN steps. Returns theta [P]."""
+    """Train; parameters, settings and the learning curve land in `out`, anew every BETWEEN steps. Returns theta [P].
+
+    Raises ValueError for a folder that holds a policy already.
+    """
+    if (out / "theta.safetensors").exists():
+        raise ValueError(f"{out} holds a policy already: choose another folder, or --steps 0 to judge that one")
     torch.set_num_threads(1)
     environments = DummyVecEnv([partial(_monitored, settings)] * settings.environments)
     model = ppo(environments, settings)

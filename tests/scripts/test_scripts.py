@@ -132,6 +132,7 @@ def test_a_policy_is_learned_judged_and_filmed(tmp_path):
     refused(script("view", "metarl/A1Walk-v0", "--policy", tmp_path), "learn.py")
     refused(script("view", "metarl/LaikagoWalk-v0", "--policy", out), "A1Walk", "LaikagoWalk")
     refused(script("learn", "metarl/PandaReach-v0", "--steps", "0", "--out", out), "A1Walk", "PandaReach")
+    refused(script("learn", "metarl/A1Walk-v0", "--out", out), "holds a policy already")
     refused(script("view", "metarl/PandaReach-v0", "--episodes", "0"), "0 frames")
 
 
