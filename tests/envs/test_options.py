@@ -22,7 +22,7 @@ BAD_WALKS: list[tuple[dict[str, Any], str]] = [
     ({"level": 2}, r"level is 2, expected a finite number in \[0.001, 1\]"),
     ({"frequency": 2.0}, r"frequency is 2.0, expected \(from, to\): two finite numbers in order in \[0.1, inf\]"),
     ({"frequency": (0.0, 2.0)}, r"frequency is \(0.0, 2.0\)"),
-    ({"ground": "rough"}, r"ground is 'rough', expected a tuple of names, such as \('rough',\)"),
+    ({"ground": "rough"}, r"ground is 'rough', expected a tuple of names, even for one"),
     ({"ground": ["rough"]}, r"ground is \['rough'\], expected a tuple"),
     ({"ground": (1,)}, r"ground is \(1,\), expected a tuple of names"),
     ({"forward": (nan, 1.0)}, r"forward is \(nan, 1.0\), expected \(from, to\): two finite numbers in order"),
