@@ -12,8 +12,9 @@ import pybullet_data
 from numpy.typing import NDArray
 
 from envs.frames import Quaternion, out_of
+from envs.payload import REACH
 from envs.state import ABOVE, ROLLING, Drive, Marker, Motion, Physics, Pose, Scene, Start, State
-from envs.world import REACH, PyBulletWorld
+from envs.world import PyBulletWorld
 from robots import actuation
 from robots.spec import PD, Array, Fingers, JointSpec, RobotSpec, Servo, Suction, Vector3
 

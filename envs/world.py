@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Sequence
 from math import dist
 from operator import itemgetter
@@ -17,8 +16,8 @@ import pybullet_data
 from numpy.typing import NDArray
 
 from envs.objects import Thing
+from envs.payload import CORNER, shares, with_corners
 from envs.state import (
-    ABOVE,
     PARKED,
     ROLLING,
     UPRIGHT,
@@ -35,9 +34,6 @@ from envs.state import (
 from envs.terrain import CELL, HIGHEST, SAMPLES, Grid
 from robots import actuation
 from robots.spec import PD, Array, Fingers, RobotSpec, Servo, Suction, Vector3
-
-CORNER = "payload_corner_"
-REACH = 0.15  # [m] from the payload's mount to its corners, along x and y
 
 
 class World(Protocol):
@@ -149,7 +145,7 @@ class PyBulletWorld:
             path = str(Path(pybullet_data.getDataPath()) / spec.urdf)
         extended = ""
         try:
-            extended = _with_corners(path, spec.tool_link) if self._scene.payload_at else ""
+            extended = with_corners(path, spec.tool_link) if self._scene.payload_at else ""
             self._body = body = pybullet.loadURDF(
                 extended or path, useFixedBase=not spec.floating, physicsClientId=client
             )
@@ -245,7 +241,7 @@ class PyBulletWorld:
                 localInertiaDiagonal=[scale * value for value in nominal[2]],
                 physicsClientId=client,
             )
-        for corner, share in zip(self._corners, _shares(physics.payload_at), strict=False):
+        for corner, share in zip(self._corners, shares(physics.payload_at), strict=False):
             mass = max(physics.payload * share, 1e-6)
             pybullet.changeDynamics(
                 body, corner, mass=mass, localInertiaDiagonal=(1e-4 * mass,) * 3, physicsClientId=client
@@ -515,37 +511,3 @@ def _load_thing(thing: Thing, client: int) -> int:
         size["length"] = size.pop("height")  # the same thing under another name
     visual = pybullet.createVisualShape(**size, rgbaColor=(0.85, 0.45, 0.15, 1), physicsClientId=client)
     return int(pybullet.createMultiBody(1, shape, visual, physicsClientId=client))
-
-
-def _shares(at: tuple[float, float]) -> list[float]:
-    """How a payload at `at` is shared among the corners, so that its centre of mass is exact: bilinear weights."""
-    x, y = ((value / REACH + 1) / 2 for value in at)
-    return [(1 - x) * (1 - y), (1 - x) * y, x * (1 - y), x * y]
-
-
-def _with_corners(path: str, mount: str) -> str:
-    """A copy of the URDF with four massless links around its link `mount` ("": its root); to be removed when loaded.
-
-    PyBullet cannot move a link's centre of mass: a payload off-centre is a share of it in each corner.
-    """
-    tree = ElementTree.parse(path)
-    robot = tree.getroot()
-    for mesh in robot.iter("mesh"):
-        name = mesh.attrib["filename"].removeprefix("package://")
-        mesh.set("filename", str(Path(path).parent / name))
-    children = {child.attrib["link"] for child in robot.iter("child")}
-    mount = mount or next(link.attrib["name"] for link in robot.iter("link") if link.attrib["name"] not in children)
-    for index, (x, y) in enumerate([(-1, -1), (-1, 1), (1, -1), (1, 1)]):
-        link = ElementTree.SubElement(robot, "link", name=f"{CORNER}{index}")
-        inertial = ElementTree.SubElement(link, "inertial")
-        ElementTree.SubElement(inertial, "mass", value="1e-6")
-        ElementTree.SubElement(
-            inertial, "inertia", ixx="1e-9", iyy="1e-9", izz="1e-9", ixy="0", ixz="0", iyz="0"
-        )  # fmt: skip
-        joint = ElementTree.SubElement(robot, "joint", name=f"{CORNER}{index}_joint", type="fixed")
-        ElementTree.SubElement(joint, "parent", link=mount)
-        ElementTree.SubElement(joint, "child", link=f"{CORNER}{index}")
-        ElementTree.SubElement(joint, "origin", xyz=f"{x * REACH} {y * REACH} {ABOVE}", rpy="0 0 0")
-    with tempfile.NamedTemporaryFile("wb", suffix=".urdf", delete=False) as file:
-        tree.write(file)
-    return file.name
