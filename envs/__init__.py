@@ -18,3 +18,7 @@ PLANAR = {"left": STILL, "yaw_rate": STILL, "frequency": (3.0, 5.0), "lift": (0.
 for title, name in LEGGED.items():
     kwargs = {"robot": name, **(PLANAR if title == "Minitaur" else {})}
     register(id=f"metarl/{title}Walk-v0", entry_point="envs.legged:build", kwargs=kwargs)
+# Of a few numpy lines each, with no robot in them: `envs.classic`.
+CLASSIC = ("Bandit", "TabularMDP", "PointNavigation", "RotatedPoint", "Sinusoid", "Binding", "Maze")
+for name in CLASSIC:
+    register(id=f"metarl/{name}-v0", entry_point="envs.classic_env:build", kwargs={"kind": name})

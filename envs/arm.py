@@ -12,9 +12,9 @@ import numpy as np
 from envs import options
 from envs.faults import chosen, noise
 from envs.rewards import gap
-from envs.robot_env import Measure, Moment, RobotEnv, Sight
+from envs.robot_env import Moment, RobotEnv, Sight
 from envs.state import Marker, Scene, Start, State
-from envs.tasks import Choice, Parameter, Task, TaskSpace
+from envs.tasks import Choice, Measure, Parameter, Task, TaskSpace
 from robots import arms, kinematics
 from robots.actions import JointIncrement
 from robots.interface import Interface, ObservationTerm

@@ -14,9 +14,9 @@ from envs import options, terrain
 from envs.faults import chosen
 from envs.frames import heading, into, turned, upright
 from envs.rewards import mean_square, miss, tracking
-from envs.robot_env import Measure, Moment, RobotEnv, Sight
+from envs.robot_env import Moment, RobotEnv, Sight
 from envs.state import Marker, Motion, Pose, Scene, Start, State
-from envs.tasks import Choice, Parameter, Task, TaskSpace
+from envs.tasks import Choice, Measure, Parameter, Task, TaskSpace
 from robots import legged
 from robots.actions import Action, GaitResidual, JointTarget
 from robots.gait import Gait

@@ -14,9 +14,9 @@ from envs.arm import ROBOTS, Unknown, believed, reading
 from envs.faults import chosen, noise
 from envs.objects import Thing
 from envs.rewards import tracking
-from envs.robot_env import Measure, Moment, RobotEnv, Sight
+from envs.robot_env import Moment, RobotEnv, Sight
 from envs.state import Marker, Motion, Pose, Scene, Start, State
-from envs.tasks import Parameter, Task, TaskSpace
+from envs.tasks import Measure, Parameter, Task, TaskSpace
 from robots import kinematics
 from robots.actions import ToolIncrement
 from robots.interface import Interface, ObservationTerm

@@ -14,10 +14,10 @@ import numpy as np
 from gymnasium.envs.registration import load_env_creator
 from numpy.typing import NDArray
 
-from envs import sensors
+from envs import CLASSIC, sensors
 from envs.faults import Faults, body_faults, physics
 from envs.state import Drive, Marker, Scene, Start, State
-from envs.tasks import Task, TaskSpace
+from envs.tasks import Measure, Task, TaskSpace
 from envs.world import PyBulletWorld, World
 from robots import kinematics
 from robots.actions import Command
@@ -28,14 +28,6 @@ from robots.spec import Array, RobotSpec
 Observation = NDArray[np.float32]
 ENGINES = ("pybullet", "mujoco")
 BETWEEN_PUSHES = 2.0  # [s], on average
-
-
-class Measure(NamedTuple):
-    """How far an attempt is from what was asked: the name of that error, its unit, and what counts as success."""
-
-    name: str
-    unit: str
-    tolerance: float
 
 
 class Sight(NamedTuple):
@@ -325,18 +317,19 @@ def make(env_id: str, render_mode: str | None = None, engine: str = "pybullet", 
             importlib.import_module(module)
         except ImportError as error:
             raise ValueError(f"environment {env_id!r}: module {module!r} cannot be imported ({error})") from error
-    known = sorted(known for known in gymnasium.registry if known.startswith("metarl/"))
+    known = sorted(known for known in gymnasium.registry if known.startswith("metarl/") and known[7:-3] not in CLASSIC)
     if name not in gymnasium.registry:
         raise ValueError(f"environment {env_id!r} is unknown, expected one of {known}, or MODULE:ID of your own")
     spec, arguments = gymnasium.spec(name), {"render_mode": render_mode, "engine": engine, **options}
     entry = spec.entry_point
     creator = load_env_creator(entry) if isinstance(entry, str) else entry
     signature = inspect.signature(cast(Callable[..., Any], creator))
+    if "engine" not in signature.parameters:
+        raise ValueError(f"environment {env_id!r} is no RobotEnv, expected one of {known}, or MODULE:ID of your own")
     try:
         signature.bind(**{**spec.kwargs, **arguments})
     except TypeError as error:
-        what = "" if "engine" in signature.parameters else "is no RobotEnv, and "
-        raise ValueError(f"environment {env_id!r} {what}takes the options {signature}: {error}") from error
+        raise ValueError(f"environment {env_id!r} takes the options {signature}: {error}") from error
     env = gymnasium.make(name, **arguments).unwrapped
     if not isinstance(env, RobotEnv):
         raise ValueError(f"environment {env_id!r} is a {type(env).__name__}, expected a RobotEnv, such as {known}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -214,3 +214,11 @@ class TaskSpace:
             raise ValueError(f"task has the parameters {sorted(task.values)}, expected {sorted(names)}")
         for parameter in self.parameters:
             parameter.check(task[parameter.name])
+
+
+class Measure(NamedTuple):
+    """How far an attempt is from what was asked: the name of that error, its unit, and what counts as success."""
+
+    name: str
+    unit: str
+    tolerance: float

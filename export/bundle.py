@@ -20,8 +20,9 @@ from numpy.typing import NDArray
 from export.device import archive, golden
 from export.device.adapter import Adapter
 from export.device.bundle import load
-from export.device.manifest import Collect, Manifest, StepSizes
-from export.device.policy import Policy
+from export.device.manifest import Collect, Manifest, Recurrence, StepSizes
+from export.device.policy import RecurrentPolicy, open_policy
+from export.device.search import Search
 from robots.interface import Interface
 
 PACKAGES = ("sim2adapt", "numpy", "onnxruntime", "torch", "onnx", "onnxscript", "pybullet", "gymnasium")
@@ -43,11 +44,26 @@ class Adaptation:
 
 
 @dataclass(frozen=True)
+class Memory:
+    """What a policy that adapts by memory brings along.
+
+    size: numbers that it remembers. episodes: attempts of the trials it was trained on. feedback float32[vectors,
+    action + 2]: golden, one beside each of the observations, which are then the first of a trial, in order; zeros
+    in its first row. Best over the end of an attempt, so that the vectors hold one.
+    """
+
+    size: int
+    episodes: int
+    feedback: NDArray[np.float32]
+
+
+@dataclass(frozen=True)
 class Contents:
     """What goes into a bundle.
 
     act: the act graph. theta float32[parameters]: the initial parameters. observations float32[vectors,
-    observation]: golden, a dozen typical ones. horizon: control steps of one attempt. learner: its name.
+    observation]: golden, a dozen typical ones. adaptation, memory, search: the way in which the policy adapts, one
+    of them or none; with memory, act is a graph that has one. horizon: control steps of one attempt. learner: its name.
     provenance (how it was trained) and evaluation (what it reached): any JSON. versions: of what made it; None
     looks up what is installed.
     """
@@ -59,6 +75,8 @@ class Contents:
     theta: NDArray[np.float32]
     observations: NDArray[np.float32]
     adaptation: Adaptation | None = None
+    memory: Memory | None = None
+    search: Search | None = None
     provenance: Mapping[str, Any] | None = None
     evaluation: Mapping[str, Any] | None = None
     versions: Mapping[str, str] | None = None
@@ -99,9 +117,19 @@ def write(path: str | Path, contents: Contents) -> Manifest:
 def _files(contents: Contents) -> tuple[Manifest, dict[str, bytes]]:
     """The manifest, and what is beside it in the zip, under its name."""
     theta = np.ascontiguousarray(contents.theta, np.float32)
-    policy = Policy(contents.act)
+    policy, memory = open_policy(contents.act), contents.memory
     files = {"act.onnx": contents.act, "theta.npy": _npy(theta)}
-    vectors = {"observation": contents.observations, **golden.act(policy, theta, contents.observations)}
+    vectors = {"observation": contents.observations}
+    if isinstance(policy, RecurrentPolicy) and memory is not None:
+        vectors["feedback"] = memory.feedback
+        vectors |= golden.stream(policy, theta, contents.observations, memory.feedback)
+    elif not isinstance(policy, RecurrentPolicy) and memory is None:
+        vectors |= golden.act(policy, theta, contents.observations)
+    else:
+        raise ValueError(
+            f"the act graph has {'no' if memory else 'a'} memory and the contents have {'one' if memory else 'none'}, "
+            "expected both or neither; give the graph and the memory of one policy"
+        )
     files |= {f"golden/act.{name}.npy": _npy(value) for name, value in vectors.items()}
     adaptation, adapter = contents.adaptation, None
     if adaptation is not None:
@@ -120,6 +148,8 @@ def _files(contents: Contents) -> tuple[Manifest, dict[str, bytes]]:
         collect=adaptation.collect if adaptation else None,
         batch=adapter.fields if adapter else (),
         step_sizes=_summary(adaptation.step_sizes) if adaptation else None,
+        memory=Recurrence(memory.size, "trial", memory.episodes) if memory else None,
+        search=contents.search,
         versions=dict(versions),
         provenance=dict(contents.provenance or {}),
         evaluation=None if contents.evaluation is None else dict(contents.evaluation),

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from export.device import golden
 from export.device.adapter import Adapter
-from export.device.policy import Policy, Vector
+from export.device.policy import Policy, RecurrentPolicy, Vector, open_policy
 
 Batch = Mapping[str, NDArray[np.float32]]
 Batches = Callable[[int, int, int], Batch]
@@ -28,8 +28,9 @@ class VerificationError(ValueError):
 
 @dataclass(frozen=True)
 class Report:
-    """The worst found. act: largest difference of mean and log_std. first, chained: relative error of theta's
-    displacement after one step and after `steps`, nan without an adapt graph. cases: batches compared."""
+    """The worst found. act: largest difference of mean and log_std (and of memory), relative to 1 + size. first,
+    chained: relative error of theta's displacement after one step and after `steps`, nan without an adapt graph.
+    cases: batches compared."""
 
     act: float
     first: float
@@ -66,11 +67,16 @@ def verify(
     adapt_graph: bytes | None = None,
     *,
     steps: int = 3,
+    stream: int = 50,
     seeds: Sequence[int] = (0, 1, 2),
     sizes: Sequence[tuple[int, int]] = SIZES,
     batches: Batches | None = None,
 ) -> Report:
     """Compare the torch functions with their graphs, from theta float32[P].
+
+    act: (theta, observation) -> (mean, log_std); for a graph with memory, (theta, memory, observation, feedback) ->
+    (mean, log_std, memory_next). stream: control steps of each trial that such a policy is followed through, both
+    sides with their own memory; at least as many as it will live, if it counts them.
 
     steps: of each chain, every one taken from that side's own theta; a further step is taken far beyond the last
     step size. sizes: (episodes, time steps) of the batches, to which layer widths should belong. batches: makes
@@ -79,7 +85,11 @@ def verify(
     itself, or if one side calls a step finite and the other does not.
     """
     theta = np.ascontiguousarray(theta, np.float32)
-    worst_act = _worst([_compare_act(theta, act, Policy(act_graph), seed) for seed in seeds])
+    policy = open_policy(act_graph)
+    if isinstance(policy, RecurrentPolicy):
+        worst_act = _worst([_compare_stream(theta, act, policy, stream, seed) for seed in seeds])
+    else:
+        worst_act = _worst([_compare_act(theta, act, policy, seed) for seed in seeds])
     if not worst_act <= ACT_LIMIT:
         raise VerificationError(
             f"act differs by {worst_act:.2e} between torch and ONNX Runtime, expected at most {ACT_LIMIT:.0e}; is the "
@@ -116,10 +126,34 @@ def _compare_act(theta: Vector, act: Callable[..., Any], policy: Policy, seed: i
         moved = theta + np.float32(0.01 * (index > 0)) * rng.standard_normal(theta.shape).astype(np.float32)
         with torch.no_grad():
             wanted = act(torch.from_numpy(moved), torch.from_numpy(observation))
-        for found, want in zip(policy(moved, observation), wanted, strict=True):
-            expected = want.detach().numpy()
-            differences.append(float(np.max(np.abs(found - expected) / (1 + np.abs(expected)))))
+        differences += _differences(policy(moved, observation), wanted)
     return _worst(differences)
+
+
+def _compare_stream(theta: Vector, act: Callable[..., Any], policy: RecurrentPolicy, length: int, seed: int) -> float:
+    """The same over 4 trials of `length` steps, each side with the memory that it made; attempts end at random."""
+    rng = np.random.default_rng(seed)
+    differences = []
+    for index in range(4):
+        moved = theta + np.float32(0.01 * (index > 0)) * rng.standard_normal(theta.shape).astype(np.float32)
+        ours, theirs = np.zeros(policy.memory_size, np.float32), torch.zeros(policy.memory_size)
+        feedback = np.zeros(policy.feedback_size, np.float32)
+        for _ in range(length):
+            observation = rng.standard_normal(policy.observation_size).astype(np.float32)
+            with torch.no_grad():
+                wanted = act(torch.from_numpy(moved), theirs, torch.from_numpy(observation), torch.from_numpy(feedback))
+            found = policy(moved, ours, observation, feedback)
+            differences += _differences(found, wanted)
+            ours, theirs = found[2], wanted[2]
+            feedback = rng.standard_normal(policy.feedback_size).astype(np.float32)
+            feedback[-1] = rng.random() < 0.1
+    return _worst(differences)
+
+
+def _differences(found: Sequence[Vector], wanted: Sequence[torch.Tensor]) -> list[float]:
+    """Largest difference of each, relative to 1 + size. One-hot actions have an empty log_std."""
+    pairs = [(ours, theirs.detach().numpy()) for ours, theirs in zip(found, wanted, strict=True)]
+    return [float(np.max(np.abs(ours - theirs) / (1 + np.abs(theirs)), initial=0.0)) for ours, theirs in pairs]
 
 
 def _chain(

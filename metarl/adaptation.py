@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.func import grad_and_value
 
-from metarl.networks import GaussianMLP
+from metarl.networks import MLP
 from metarl.objectives import Batch, Objective
 
 
@@ -22,23 +22,26 @@ class Step(NamedTuple):
 
 
 def inner_step(
-    network: GaussianMLP,
+    network: MLP,
     objective: Objective,
     theta: Tensor,
     step_sizes: Tensor,
     step: Tensor,
     batch: Batch,
-    first_order: bool = False,
 ) -> Step:
-    """theta [P] moved against the gradient of the objective on one task's batch.
+    """theta [P], of which the first A entries moved against the gradient of the objective on one task's batch.
 
-    step_sizes [K, P] are learned per step and parameter (Li et al. 2017, "Meta-SGD"); `step` (int64 scalar)
-    selects the row, and beyond K the last serves. first_order stops gradients of the gradient (FOMAML).
+    step_sizes [K, A] are per step and parameter (learned, they are Li et al. 2017, "Meta-SGD"); `step` (int64 scalar)
+    selects the row, and beyond K the last serves. A is P, or the length of a context (CAVIA).
     """
-    gradient, loss = grad_and_value(lambda at: objective.loss(network, at, batch))(theta)
-    if first_order:
-        gradient = gradient.detach()
+    adapted = step_sizes.shape[-1]
+    own, rest = theta[:adapted], theta[adapted:]
+
+    def whole(part: Tensor) -> Tensor:
+        return torch.cat([part, rest]) if len(rest) else part
+
+    gradient, loss = grad_and_value(lambda at: objective.loss(network, whole(at), batch))(own)
     row = step_sizes.index_select(0, step.clamp(max=step_sizes.shape[0] - 1).reshape(1))[0]
-    moved = theta - row * gradient
+    moved = own - row * gradient
     norm = gradient.square().sum().sqrt()
-    return Step(moved, loss, norm, torch.isfinite(moved).all() & torch.isfinite(loss) & torch.isfinite(norm))
+    return Step(whole(moved), loss, norm, torch.isfinite(moved).all() & torch.isfinite(loss) & torch.isfinite(norm))

@@ -6,34 +6,33 @@ import torch
 from torch import Tensor
 from torch.func import vmap
 
-from envs.tasks import TaskSpace
 from metarl.adaptation import inner_step
 from metarl.config import Config
-from metarl.networks import GaussianMLP
+from metarl.networks import MLP
 from metarl.objectives import Batch, Objective
-from robots.interface import Interface
+from metarl.problem import Problem
 
 DOMAIN_RANDOMIZATION, ORACLE = "domain_randomization", "oracle"
 LONG = 100  # steps of `fine_tune_long`
 
 
-def networks(config: Config, interface: Interface, space: TaskSpace) -> dict[str, GaussianMLP]:
+def networks(config: Config, problem: Problem) -> dict[str, MLP]:
     """The baselines' networks: as wide as the learner's; the oracle's also takes the encoded task."""
-    size, action = interface.observation_size, interface.action_size
+    sizes = {DOMAIN_RANDOMIZATION: problem.observation, ORACLE: problem.observation + problem.space.size}
     return {
-        DOMAIN_RANDOMIZATION: GaussianMLP(size, action, config.hidden),
-        ORACLE: GaussianMLP(size + space.size, action, config.hidden),
+        name: MLP(size, problem.action, config.hidden, problem.discrete, activation=config.activation)
+        for name, size in sizes.items()
     }
 
 
-def fine_tune(network: GaussianMLP, objective: Objective, thetas: Tensor, batch: Batch, step_size: float) -> Tensor:
+def fine_tune(network: MLP, objective: Objective, thetas: Tensor, batch: Batch, step_size: float) -> Tensor:
     """thetas [task, P] after one plain gradient step of the objective on each task's batch; not finite is not taken."""
     sizes, step = torch.full((1, thetas.shape[1]), step_size), torch.tensor(0)
     moved = vmap(lambda theta, data: inner_step(network, objective, theta, sizes, step, data).theta)(thetas, batch)
     return torch.where(moved.isfinite().all(-1, keepdim=True), moved, thetas)
 
 
-def fine_tune_long(network: GaussianMLP, objective: Objective, thetas: Tensor, batch: Batch, rate: float) -> Tensor:
+def fine_tune_long(network: MLP, objective: Objective, thetas: Tensor, batch: Batch, rate: float) -> Tensor:
     """thetas [task, P] after LONG steps of Adam on each task's batch: what patience without meta-learning gives."""
     moved = thetas.clone().requires_grad_()
     optimizer = torch.optim.Adam([moved], lr=rate)  # elementwise, so the tasks do not see one another

@@ -6,6 +6,8 @@ import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
@@ -30,6 +32,14 @@ def load_optimizer(optimizer: Optimizer, state: Mapping[str, Tensor], prefix: st
             index, moment = name.removeprefix(f"{prefix}.").split(".")
             moments.setdefault(int(index), {})[moment] = value.clone()
     optimizer.load_state_dict(optimizer.state_dict() | {"state": moments})
+
+
+def load_theta(folder: Path) -> NDArray[np.float32]:
+    """The policy's parameters [P] in a folder that scripts/learn.py wrote. Raises ValueError if there are none."""
+    try:
+        return load((folder / "theta.safetensors").read_bytes())["theta"].numpy()
+    except (OSError, SafetensorError, KeyError) as error:
+        raise ValueError(f"{folder} holds no learned policy ({error}); make one with scripts/learn.py") from error
 
 
 class Run:

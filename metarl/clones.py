@@ -8,21 +8,21 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from envs.tasks import Task, TaskSpace
+from envs.tasks import Task
 from metarl.baselines import ORACLE, networks
 from metarl.checkpoint import load_optimizer, optimizer_state
 from metarl.config import Config
 from metarl.episodes import Episodes
-from metarl.objectives import Objective, tensors
-from robots.interface import Interface
+from metarl.objectives import Demonstration, tensors
+from metarl.problem import Problem
 
 
 class Clones:
     """Domain randomization and the oracle, cloned side by side; `thetas` [P] by name."""
 
-    def __init__(self, config: Config, objective: Objective, interface: Interface, space: TaskSpace) -> None:
-        self._rate, self._objective, self._space = config.learning_rate, objective, space
-        self._networks = networks(config, interface, space)
+    def __init__(self, config: Config, problem: Problem) -> None:
+        self._rate, self._objective, self._space = config.learning_rate, Demonstration(), problem.space
+        self._networks = networks(config, problem)
         generator = torch.Generator().manual_seed(config.seed)
         self.thetas = {name: net.initial(generator).requires_grad_() for name, net in self._networks.items()}
         self._optimizer = torch.optim.Adam(self.thetas.values(), lr=self._rate)

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from inspect import cleandoc
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import tyro
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from metarl.config import tuples
 
 A = TypeVar("A")
 PLAIN_SECONDS = 15.0  # between lines where there is no terminal
@@ -53,6 +56,17 @@ def progress(console: Console, what: str, total: int) -> Iterator[Show]:
             console.print(f"{what} {done}/{total} {figures}, {now - started:.0f} s, {left:.0f} s left", highlight=False)
 
     yield line
+
+
+def options_of(text: str) -> dict[str, Any]:
+    """Fields of a job from a command line. Raises ValueError unless it is a JSON object."""
+    try:
+        options = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"options are {text!r}, expected JSON such as '{{\"horizon\": 500}}' ({error})") from error
+    if not isinstance(options, dict):
+        raise ValueError(f"options are {text!r}, expected a JSON object such as '{{\"horizon\": 500}}'")
+    return tuples(options)
 
 
 def main(arguments: type[A], run: Callable[[A], None]) -> None:

@@ -1,39 +1,37 @@
-"""Held-out evaluation over gradient steps, beside the baselines. Adaptation runs in ONNX Runtime, as on the device."""
+"""Held-out evaluation over adaptation, beside the baselines. Gradient steps run in ONNX Runtime, as on the device."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from rich.console import Console
-from scipy.stats import bootstrap
 from torch import Tensor
 
-from envs.robot_env import RobotEnv, make
 from envs.tasks import Split, Task
 from export.device.adapter import Adapter
 from metarl import classical
 from metarl.baselines import DOMAIN_RANDOMIZATION, LONG, ORACLE, fine_tune, fine_tune_long, networks
 from metarl.checkpoint import Run
-from metarl.classical import Answer, Point
+from metarl.classical import Point
 from metarl.console import progress, stdout
-from metarl.episodes import Episodes, Float
-from metarl.graphs import act_graph, adapt_graph
-from metarl.learners.learner import ACTOR, Learner
+from metarl.episodes import Episodes
+from metarl.graphs import adapt_graph
+from metarl.learners.es_maml import search_round
+from metarl.learners.learner import ACTOR, ByGradient, ByMemory, BySearch, Learner
 from metarl.learners.registry import make_learner
-from metarl.objectives import tensors
+from metarl.objectives import Reward, tensors
 from metarl.ppo import STEPS as PPO_STEPS
 from metarl.ppo import ppo_baselines
-from metarl.sampling.processes import make_sampler
+from metarl.problem import Problem
+from metarl.sampling.opening import open_sampler
 from metarl.sampling.serial import Sampler
-from metarl.sampling.worker import Actor, Trial, draw_tasks
-from metarl.statistics import interval
-from robots.spec import Array
+from metarl.sampling.worker import Trial, draw_tasks
+from metarl.scores import Row, Score
 
 EVALUATION, TUNING = 2**32 - 1, 2**32 - 2  # in place of an iteration, in the keys of random draws
 ATTEMPTS = 2**32 - 1  # in place of an inner step: attempts that are judged
@@ -41,58 +39,16 @@ ATTEMPTS = 2**32 - 1  # in place of an inner step: attempts that are judged
 FINE_TUNING = {"finetune": (0.003, 0.01, 0.03, 0.1, 0.3, 1.0), "finetune_adam100": (3e-4, 1e-3, 3e-3, 1e-2)}
 Thetas = NDArray[np.float32]  # [task, P]
 Where = tuple[Sequence[Task], tuple[int, int]]  # tasks, and the start of their trials' keys
-
-
-@dataclass(frozen=True)
-class Score:
-    """Per task, over its episodes [task]: mean return, share of successes at the end, the job's error at the end."""
-
-    returns: Float
-    success: Float
-    error: Float
-
-    @classmethod
-    def of(cls, episodes: Sequence[Episodes], tolerance: float) -> Score:
-        last, lived = (
-            np.stack([values[:, -1] for values in field])
-            for field in ([e.error for e in episodes], [e.mask for e in episodes])
-        )
-        returns = np.stack([e.reward.sum(-1) for e in episodes])
-        success = (last <= tolerance) & (lived > 0)
-        return cls(returns.mean(1), success.mean(1).astype(np.float32), last.mean(1))
-
-    def to_dict(self) -> dict[str, Any]:
-        fields = {"return": self.returns, "success": self.success, "error": self.error}
-        return {name: interval(values) for name, values in fields.items()}
-
-
-def gap_closed(without: Score, now: Score, oracle: Score) -> dict[str, float] | None:
-    """Share of the error between domain randomization and the oracle that is closed, paired over tasks.
-
-    None unless the gap's own interval lies above zero: a share of nothing means nothing.
-    """
-
-    def gap(a: Array, c: Array, axis: int = -1) -> Any:
-        return a.mean(axis) - c.mean(axis)
-
-    def share(a: Array, b: Array, c: Array, axis: int = -1) -> Any:
-        return gap(a, b, axis) / gap(a, c, axis)
-
-    a, b, c = (score.error.astype(np.float64) for score in (without, now, oracle))
-    how: dict[str, Any] = {"n_resamples": 2000, "method": "percentile", "paired": True, "vectorized": True}
-    if (np.ptp(a - c) == 0 and a[0] <= c[0]) or bootstrap((a, c), gap, rng=0, **how).confidence_interval.low <= 0:
-        return None
-    limits = bootstrap((a, b, c), share, rng=0, **how).confidence_interval
-    return {"mean": float(share(a, b, c)), "low": float(limits.low), "high": float(limits.high)}
+Rows = dict[str, list[Row]]  # by policy
 
 
 class Evaluator:
-    """One run's policies and its baselines in the same worlds: all meet the same tasks, targets and noise."""
+    """One run's policies in the same worlds: all meet the same tasks, targets and noise."""
 
-    def __init__(self, run: Run, learner: Learner, env: RobotEnv, sampler: Sampler, thetas: dict[str, Tensor]) -> None:
-        self.config, self.learner, self.env, self.sampler = run.config, learner, env, sampler
-        self.baselines, self.nets = thetas, networks(run.config, env.interface, env.task_space)
-        self.adapter = Adapter(adapt_graph(learner))
+    def __init__(self, learner: Learner, problem: Problem, sampler: Sampler) -> None:
+        self.config, self.learner, self.problem, self.sampler = learner.config, learner, problem, sampler
+        self.guided = learner.objective.gather == "guided"
+        self._adapter = Adapter(adapt_graph(learner)) if isinstance(learner, ByGradient) else None
 
     def attempts(
         self,
@@ -110,67 +66,120 @@ class Evaluator:
             Trial(task, (*key, index, ATTEMPTS), episodes, "mean", actor, theta, point)
             for index, (task, theta, point) in enumerate(who)
         ]
-        return Score.of(self.sampler.sample(trials), self.env.job.measure.tolerance)
+        return Score.of(self.sampler.sample(trials), self.problem.measure.tolerance)
 
-    def experience(self, where: Where, step: int, actor: str, thetas: Thetas) -> list[Episodes]:
+    def experience(
+        self, where: Where, step: int, thetas: Thetas, actor: str = ACTOR, count: int | None = None
+    ) -> list[Episodes]:
         """What each task's robot has to learn from before inner step `step`; the same motions for every step."""
-        guided = self.learner.objective.gather == "guided"
         trials = []
         for index, (task, theta) in enumerate(zip(where[0], thetas, strict=True)):
-            key, count = (*where[1], index, 0 if guided else step), self.config.episodes
-            trials.append(Trial(task, key, count, "guided" if guided else "explore", actor, theta))
+            key, episodes = (*where[1], index, 0 if self.guided else step), count or self.config.episodes
+            trials.append(Trial(task, key, episodes, "guided" if self.guided else "explore", actor, theta))
         return self.sampler.sample(trials)
 
-    def adapt(self, thetas: Thetas, step: int, batches: Sequence[Episodes]) -> Thetas:
+    def row(self, score: Score, steps: int, episodes: int, length: int | None = None) -> Row:
+        """length: of an episode that was learned from, in control steps."""
+        return Row(steps, episodes, episodes * (length or self.problem.horizon) * self.problem.seconds, score)
+
+    def adapted(self, where: Where, steps: int, episodes: int) -> tuple[list[Row], list[list[Episodes]]]:
+        """The learner's rows after 0 ... steps, and what was lived before each gradient step."""
+        learner, tasks = self.learner, len(where[0])
+        thetas = learner.theta.detach().expand(tasks, -1).numpy()
+        if isinstance(learner, ByMemory):
+            return self._remembered(where, steps, episodes), []
+        scores, lived, spent = [self.attempts(where, episodes, ACTOR, thetas)], [], [0]
+        for step in range(steps):
+            if isinstance(learner, BySearch):
+                keys = [(*where[1], index) for index in range(tasks)]
+                thetas, found = search_round(learner.search, self.sampler, where[0], keys, thetas, step)
+                spent.append(spent[-1] + found.mask.shape[1])
+            else:
+                lived.append(self.experience(where, step, thetas))
+                thetas = self._step(thetas, step, lived[-1])
+                spent.append(self.config.episodes * (1 if self.guided else step + 1))
+            scores.append(self.attempts(where, episodes, ACTOR, thetas))
+        length = lived[0][0].mask.shape[1] if lived else None
+        return [self.row(score, *row, length) for score, row in zip(scores, enumerate(spent), strict=True)], lived
+
+    def _step(self, thetas: Thetas, step: int, batches: Sequence[Episodes]) -> Thetas:
         """Every task's theta after one inner step in ONNX Runtime; not finite is not taken, as on the device."""
-        moved = []
+        assert self._adapter is not None
+        size, moved = self._adapter.parameters, []
         for theta, batch in zip(thetas, batches, strict=True):
             fields = {name: getattr(batch, name) for name in self.learner.objective.fields}
-            taken = self.adapter.step(theta, step, fields)
-            moved.append(taken.theta if taken.finite else theta)
+            taken = self._adapter.step(np.ascontiguousarray(theta[:size]), step, fields)
+            moved.append(np.concatenate([taken.theta, theta[size:]]) if taken.finite else theta)
         return np.stack(moved)
 
-    def fine_tuned(
-        self, name: str, size: float, steps: int, where: Where, episodes: int, all_steps: bool = True
-    ) -> dict[int, Score]:
-        """One of FINE_TUNING on data of the learner's kind and amount, by the steps that this data serves.
+    def _remembered(self, where: Where, steps: int, episodes: int) -> list[Row]:
+        """Attempt n of a trial is judged after n attempts; `episodes` trials of each task, by the mean action."""
+        theta = self.learner.theta.detach().numpy()
+        trials = [
+            Trial(task, (*where[1], index, ATTEMPTS, turn), steps + 1, "mean", ACTOR, theta)
+            for index, task in enumerate(where[0])
+            for turn in range(episodes)
+        ]
+        lived = Episodes.stack(self.sampler.sample(trials))
+        rows = []
+        for step in range(steps + 1):
+            judged = lived.map(lambda field, step=step: field[:, step])  # type: ignore[misc]
+            by_task = judged.map(lambda field: field.reshape(len(where[0]), episodes, *field.shape[1:]))
+            each = [by_task.map(lambda field, index=index: field[index]) for index in range(len(where[0]))]  # type: ignore[misc]
+            rows.append(self.row(Score.of(each, self.problem.measure.tolerance), step, step))
+        return rows
 
-        Judged after every step, or after the last alone.
-        """
-        net, objective = self.nets[DOMAIN_RANDOMIZATION], self.learner.objective
-        thetas = self.baselines[DOMAIN_RANDOMIZATION].expand(len(where[0]), -1)
+
+class FineTuning:
+    """Domain randomization, moved by plain gradients on data of the learner's kind and amount."""
+
+    def __init__(self, evaluator: Evaluator, theta: Tensor) -> None:
+        self._evaluator, self._theta = evaluator, theta
+        config = evaluator.config
+        self._network = networks(config, evaluator.problem)[DOMAIN_RANDOMIZATION]
+        # Without a head that predicts there is nothing to fine-tune by prediction: reward is what attempts bring.
+        self._objective = evaluator.learner.objective if evaluator.guided else Reward(config.discount)
+        self._count = config.episodes if evaluator.guided else max(2, config.episodes)
+
+    def rows(
+        self, name: str, size: float, steps: int, where: Where, episodes: int, all_steps: bool = True
+    ) -> list[Row]:
+        """One of FINE_TUNING by the steps that the data serve, judged after every step, or after the last alone."""
+        evaluator, thetas = self._evaluator, self._theta.expand(len(where[0]), -1)
         tune, rounds = (fine_tune_long, 1) if name == "finetune_adam100" else (fine_tune, steps)
-        scores = {}
+        rows = []
         for step in range(rounds):
-            data = self.experience(where, step, DOMAIN_RANDOMIZATION, thetas.numpy())
-            thetas = tune(net, objective, thetas, tensors(Episodes.stack(data)), size)
+            data = evaluator.experience(where, step, thetas.numpy(), DOMAIN_RANDOMIZATION, self._count)
+            thetas = tune(self._network, self._objective, thetas, tensors(Episodes.stack(data)), size)
             if all_steps or step + 1 == rounds:
-                scores[step + 1] = self.attempts(where, episodes, DOMAIN_RANDOMIZATION, thetas.numpy())
-        return scores
+                score = evaluator.attempts(where, episodes, DOMAIN_RANDOMIZATION, thetas.numpy())
+                spent = self._count * (1 if evaluator.guided else step + 1)
+                taken = LONG if name == "finetune_adam100" else step + 1
+                rows.append(evaluator.row(score, taken, spent, data[0].mask.shape[1]))
+        return rows
 
     def tuned(self, name: str, steps: int) -> float:
-        """The step size of FINE_TUNING[name] that ends nearest to the target on training tasks."""
-        key = (self.config.seed, TUNING)
-        where = draw_tasks(self.env.task_space, "train", key, 20), key
+        """The step size of FINE_TUNING[name] that ends nearest to what was asked on training tasks."""
+        key = (self._evaluator.config.seed, TUNING)
+        where = draw_tasks(self._evaluator.problem.space, "train", key, 20), key
         ends = []
         for size in FINE_TUNING[name]:
-            (score,) = self.fine_tuned(name, size, steps, where, episodes=2, all_steps=False).values()
-            ends.append(score.error.mean())
+            (row,) = self.rows(name, size, steps, where, episodes=2, all_steps=False)
+            ends.append(row.score.error.mean())
         return FINE_TUNING[name][int(np.argmin(ends))]
 
 
-def load_learner(run: Run) -> tuple[Learner, RobotEnv, dict[str, Tensor]]:
-    """A run's learner at its newest checkpoint, its environment (closed), and all that the checkpoint holds."""
-    env = make(run.config.env)
-    env.close()
-    learner = make_learner(run.config, env.interface)
+def load_learner(run: Run) -> tuple[Learner, Problem, dict[str, Tensor]]:
+    """A run's learner at its newest checkpoint, its problem, and all that the checkpoint holds."""
+    problem = Problem.of(run.config.env, run.config.options)
+    learner = make_learner(run.config, problem)
     state, _ = run.load()
     learner.load(state)
-    return learner, env, state
+    return learner, problem, state
 
 
 def evaluate(
-    run: Run,
+    runs: Run | Sequence[Run],
     split: Split = "heldout",
     tasks: int = 100,
     steps: int = 3,
@@ -180,105 +189,120 @@ def evaluate(
     console: Console | None = None,
     step_sizes: Mapping[str, float] | None = None,
 ) -> dict[str, Any]:
-    """The run's adaptation curve over 0 ... steps gradient steps and its baselines, as plain values.
+    """Adaptation over 0 ... steps steps and the baselines, as plain values. Several runs: of other training seeds.
 
-    tasks: worlds drawn from the split; episodes: attempts per task and entry, by the mean action, with other
-    targets and noise than in adaptation. Intervals are 95 % bootstrap over tasks. step_sizes: of fine-tuning, if
-    known already (`finetune_step_sizes` of another evaluation of the run); by default found on training tasks.
+    A step is a gradient step, a round of search, or an attempt remembered. tasks: worlds drawn from the split;
+    episodes: attempts per task and row, by the mean action, with other targets and noise than in adaptation. Intervals
+    are 95 % bootstrap over tasks and seeds. step_sizes: of fine-tuning, if known already (`finetune_step_sizes` of
+    another evaluation); by default found on training tasks. Raises ValueError for runs that differ in more than seed.
     """
     for name, value, least in (("tasks", tasks, 2), ("steps", steps, 1), ("episodes", episodes, 1)):
         if value < least:
             raise ValueError(f"{name} is {value}, expected {least} or more")
     torch.set_num_threads(1)
     console = console or stdout()
-    learner, env, state = load_learner(run)
-    guided = learner.objective.gather == "guided"
-    nets = networks(run.config, env.interface, env.task_space)
-    if guided and not all(f"baseline.{name}" in state for name in nets):
-        raise ValueError(f"the checkpoint in {run.path} holds no baselines; train again into a new folder")
-    cloned = {name: state[f"baseline.{name}"] for name in nets} if guided else None
-    thetas = cloned or ppo_baselines(run, workers, console)
-    actors = {ACTOR: Actor(act_graph(learner.network))}
-    actors |= {name: Actor(act_graph(net), privileged=name == ORACLE) for name, net in nets.items()}
-    rows = progress(console, f"evaluating on {split} tasks", steps + 5)
-    with closing(make_sampler(run.config.env, actors, workers)) as sampler, rows as show:
-        evaluator = Evaluator(run, learner, env, sampler, thetas)
-        where = draw_tasks(env.task_space, split, (seed, EVALUATION), tasks), (seed, EVALUATION)
-
-        def fixed(name: str) -> Score:
-            return evaluator.attempts(where, episodes, name, thetas[name].expand(tasks, -1).numpy())
-
-        randomized, oracle = fixed(DOMAIN_RANDOMIZATION), fixed(ORACLE)
-        show(2)
-        adapted = learner.theta.detach().expand(tasks, -1).numpy()
-        lived: list[list[Episodes]] = []
-        curve = [evaluator.attempts(where, episodes, ACTOR, adapted)]
-        for step in range(steps):
-            lived.append(evaluator.experience(where, step, ACTOR, adapted))
-            adapted = evaluator.adapt(adapted, step, lived[-1])
-            curve.append(evaluator.attempts(where, episodes, ACTOR, adapted))
-            show(step + 3)
-        baselines = {DOMAIN_RANDOMIZATION: {0: randomized}, ORACLE: {0: oracle}}
-        baselines |= _classical(evaluator, where, episodes, lived)
-        show(steps + 3)
-        names = [name for name in FINE_TUNING if guided or name == "finetune"]
-        sizes = step_sizes or {name: evaluator.tuned(name, steps) for name in names}
-        show(steps + 4)
-        for name in names:
-            baselines[name] = evaluator.fine_tuned(name, sizes[name], steps, where, episodes)
-        show(steps + 5)
-    length = lived[0][0].mask.shape[1]  # of an episode to learn from, in control steps
-    config = run.config
-
-    def entry(score: Score, steps: int, batches: int) -> dict[str, Any]:
-        """A row: gradient steps taken, and what the batches of experience behind it cost."""
-        count = batches * config.episodes
-        spent = {"steps": steps, "episodes": count, "seconds": count * length / env.job.spec.control_hz}
-        return spent | score.to_dict() | {"gap_closed": gap_closed(randomized, score, oracle)}
-
-    def rows_of(name: str, scores: Mapping[int, Score]) -> dict[str, Any]:
-        """The last of a baseline's rows, and all of them if there are more."""
-        steps = {"finetune": range(len(scores) + 1), "finetune_adam100": (0, LONG)}.get(name, [0] * (len(scores) + 1))
-        curve = [entry(score, steps[step], min(step, 1) if guided else step) for step, score in scores.items()]
-        return curve[0] if len(curve) == 1 else {**curve[-1], "curve": curve}
-
-    per_task = config.query + config.episodes * (1 if guided else config.inner_steps)
-    simulated = run.iteration * config.tasks * per_task * length
-    training_steps = {"learner": simulated, "baselines": simulated if guided else PPO_STEPS}
+    runs = [runs] if isinstance(runs, Run) else list(runs)
+    for run in runs[1:]:
+        one, other = ({**r.config.to_dict(), "seed": 0} for r in (runs[0], run))
+        if differing := sorted(name for name in one if one[name] != other[name]):
+            raise ValueError(f"{runs[0].path} and {run.path} differ in {differing}, expected runs of different seeds")
+    measured: list[Rows] = []
+    sizes = dict(step_sizes or {})
+    for run in runs:
+        measured.append(_measure(run, split, tasks, steps, episodes, seed, workers, console, sizes))
+    rows = {
+        name: [
+            Row(row.steps, row.episodes, row.seconds, Score.join([found[name][index].score for found in measured]))
+            for index, row in enumerate(measured[0][name])
+        ]
+        for name in measured[0]
+    }
+    randomized, oracle = (rows[name][0].score for name in (DOMAIN_RANDOMIZATION, ORACLE))
+    values = {name: [row.to_dict(randomized, oracle) for row in found] for name, found in rows.items()}
+    config, problem = runs[0].config, Problem.of(runs[0].config.env, runs[0].config.options)
+    guided = config.objective == "demonstration"
+    simulated = int(runs[0].iteration * config.episodes_per_iteration * _length(values[ACTOR], problem))
     return {
         "env": config.env,
+        "options": dict(config.options),
         "learner": config.learner,
         "objective": config.objective,
         "split": split,
         "tasks": tasks,
         "seed": seed,
-        "training_seed": config.seed,
-        "iterations": run.iteration,
-        "engine": "pybullet",
-        "measure": env.job.measure._asdict(),
-        "training_steps": training_steps,
-        "curve": [entry(score, step, min(step, 1) if guided else step) for step, score in enumerate(curve)],
-        "baselines": {name: rows_of(name, scores) for name, scores in baselines.items()},
+        "training_seeds": [run.config.seed for run in runs],
+        "iterations": runs[0].iteration,
+        "engine": "pybullet" if problem.robot else "numpy",
+        "measure": problem.measure._asdict(),
+        "training_steps": {"learner": simulated, "baselines": simulated if guided else PPO_STEPS},
+        "curve": values.pop(ACTOR),
+        "baselines": {
+            name: found[0] if len(found) == 1 else {**found[-1], "curve": found} for name, found in values.items()
+        },
         "finetune_step_sizes": sizes,
     }
 
 
-def _classical(
-    evaluator: Evaluator, where: Where, episodes: int, lived: list[list[Episodes]]
-) -> dict[str, dict[int, Score]]:
+def _length(curve: Sequence[Mapping[str, Any]], problem: Problem) -> float:
+    """Control steps of an episode that is learned from: a guided motion may be shorter than the horizon."""
+    last = curve[-1]
+    return float(round(last["seconds"] / problem.seconds / last["episodes"])) if last["episodes"] else problem.horizon
+
+
+def _measure(
+    run: Run,
+    split: Split,
+    tasks: int,
+    steps: int,
+    episodes: int,
+    seed: int,
+    workers: int,
+    console: Console,
+    sizes: dict[str, float],
+) -> Rows:
+    """One run's rows; `sizes` of fine-tuning are looked for where they are missing, and kept."""
+    learner, problem, state = load_learner(run)
+    guided = learner.objective.gather == "guided"
+    nets = networks(run.config, problem)
+    if guided and not all(f"baseline.{name}" in state for name in nets):
+        raise ValueError(f"the checkpoint in {run.path} holds no baselines; train again into a new folder")
+    cloned = {name: state[f"baseline.{name}"] for name in nets} if guided else None
+    thetas = cloned or ppo_baselines(run, problem, workers, console)
+    policies = {ACTOR: learner.network, **nets}
+    names = [name for name in FINE_TUNING if guided or name == "finetune"]
+    shown = progress(console, f"evaluating on {split} tasks", 4 + len(names))
+    with closing(open_sampler(problem, policies, workers, (ORACLE,))) as sampler, shown as show:
+        evaluator = Evaluator(learner, problem, sampler)
+        where = draw_tasks(problem.space, split, (seed, EVALUATION), tasks), (seed, EVALUATION)
+        rows: Rows = {}
+        rows[ACTOR], lived = evaluator.adapted(where, steps, episodes)
+        show(1)
+        for name in (DOMAIN_RANDOMIZATION, ORACLE):
+            score = evaluator.attempts(where, episodes, name, thetas[name].expand(tasks, -1).numpy())
+            rows[name] = [evaluator.row(score, 0, 0)]
+        show(3)
+        rows |= _classical(evaluator, where, episodes, lived)
+        show(4)
+        tuning = FineTuning(evaluator, thetas[DOMAIN_RANDOMIZATION])
+        for done, name in enumerate(names, 5):
+            if name not in sizes:
+                sizes[name] = tuning.tuned(name, steps)
+            rows[name] = tuning.rows(name, sizes[name], steps, where, episodes)
+            show(done)
+    return rows
+
+
+def _classical(evaluator: Evaluator, where: Where, episodes: int, lived: list[list[Episodes]]) -> Rows:
     """The classical answers from the learner's own experience, by the inner steps that it served."""
-    job, guided = evaluator.env.job, evaluator.learner.objective.gather == "guided"
-    answers = classical.answers(job, guided)
-
-    def score(answer: Answer, data: Sequence[Episodes]) -> Score:
-        points = [answer(job.spec, job.interface, one) for one in data]
-        return evaluator.attempts(where, episodes, points=points)
-
-    if guided:
-        return {name: {1: score(answer, lived[0])} for name, answer in answers.items()}
-    so_far = [
-        [Episodes.join(parts) for parts in zip(*lived[:count], strict=True)] for count in range(1, len(lived) + 1)
-    ]
-    return {
-        name: {step: score(answer, data) for step, data in enumerate(so_far, 1)} for name, answer in answers.items()
-    }
+    robot = evaluator.problem.robot
+    if robot is None or not lived:
+        return {}
+    rows: Rows = {}
+    for name, answer in classical.answers(robot, evaluator.guided).items():
+        rows[name] = []
+        for count in range(1, 2 if evaluator.guided else len(lived) + 1):
+            data = [Episodes.join(parts) for parts in zip(*lived[:count], strict=True)]
+            points = [answer(robot.spec, robot.interface, one) for one in data]
+            score = evaluator.attempts(where, episodes, points=points)
+            rows[name].append(evaluator.row(score, 0, count * evaluator.config.episodes, data[0].mask.shape[1]))
+    return rows

@@ -2,26 +2,75 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
+from torch import Tensor
 
 from export.device.adapter import OUTPUTS
 from export.graphs import export_graph
-from metarl.learners.learner import Learner
-from metarl.networks import GaussianMLP
+from metarl.adaptation import Step
+from metarl.learners.learner import ByGradient
+from metarl.memory import Memory
+from metarl.networks import MLP
+
+Act = Callable[..., tuple[Tensor, ...]]
 
 
-def act_graph(network: GaussianMLP) -> bytes:
-    """(theta [P], observation [size]) -> (mean, log_std [action])."""
-    example = {"theta": torch.zeros(network.size), "observation": torch.zeros(network.observation)}
-    return export_graph(network, example, ("mean", "log_std"))
+def act_function(network: MLP | Memory, theta: Tensor | None = None) -> Act:
+    """What the act graph computes: (theta [A], observation) -> (mean, log_std), or with a memory
+    (theta, memory [M], observation, feedback [action + 2]) -> (mean, log_std, memory after it [M]).
+
+    theta [P]: fixes what lies beyond the adapted first A entries. Without it, all of theta is an input.
+    """
+    if isinstance(network, MLP):
+        if theta is None or network.adapted == network.size:
+            return network
+        rest = theta.detach()[network.adapted :]
+        return lambda own, observation: network(torch.cat([own, rest]), observation)
+
+    def act(theta: Tensor, memory: Tensor, observation: Tensor, feedback: Tensor) -> tuple[Tensor, ...]:
+        outputs, following = network.step(theta, memory, observation, feedback)
+        return outputs.mean, outputs.log_std, following
+
+    return act
 
 
-def adapt_graph(learner: Learner) -> bytes:
-    """(theta [P], step, the objective's fields [episode, time, ...]) -> the adapter's OUTPUTS, of any length."""
+def act_graph(network: MLP | Memory, theta: Tensor | None = None) -> bytes:
+    """`act_function` as a graph."""
+    observation = torch.zeros(network.observation)
+    act = act_function(network, theta)
+    if isinstance(network, MLP):
+        size = network.size if theta is None else network.adapted
+        return export_graph(act, {"theta": torch.zeros(size), "observation": observation}, ("mean", "log_std"))
+    example = {
+        "theta": torch.zeros(network.size),
+        "memory": torch.zeros(network.memory),
+        "observation": observation,
+        "feedback": torch.zeros(network.action + 2),
+    }
+    return export_graph(act, example, ("mean", "log_std", "memory_next"))
+
+
+def adapt_function(learner: ByGradient) -> Callable[..., Step]:
+    """What the adapt graph computes: (theta [A], step, the objective's fields) -> Step of theta's first A entries."""
+    adapted, theta = learner.network.adapted, learner.theta.detach()
+    if adapted == learner.network.size:
+        return learner.adapt
+
+    def adapt(own: Tensor, step: Tensor, *fields: Tensor) -> Step:
+        taken = learner.adapt(torch.cat([own, theta[adapted:]]), step, *fields)
+        return taken._replace(theta=taken.theta[:adapted])
+
+    return adapt
+
+
+def adapt_graph(learner: ByGradient) -> bytes:
+    """`adapt_function` as a graph, for fields [episode, time, ...] of any length; outputs are the adapter's OUTPUTS."""
     network = learner.network
     sizes = {"observation": (network.observation,), "action": (network.action,)}
-    example = {"theta": learner.theta.detach(), "step": torch.tensor(0)}
+    example = {"theta": learner.theta.detach()[: network.adapted], "step": torch.tensor(0)}
     for name in learner.objective.fields:
         example[name] = torch.zeros(3, 5, *sizes.get(name, ()))
     axes = {name: {0: "episode", 1: "time"} for name in learner.objective.fields}
-    return export_graph(learner.adapt, example, OUTPUTS, axes)
+    return export_graph(adapt_function(learner), example, OUTPUTS, axes)

@@ -1,68 +1,153 @@
-"""Policies as pure functions of one flat parameter vector."""
+"""Policies as pure functions of one flat parameter vector, and the distributions that they name."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import pairwise
 from math import log, sqrt
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 LOG_STD = (-2.5, 0.5)  # bounds of the policy's log standard deviation
+ACTIVATIONS = {"tanh": torch.tanh, "relu": torch.relu}
 
 
 @dataclass(frozen=True)
-class GaussianMLP:
-    """A tanh network to the mean of a Gaussian with a standard deviation per action element.
+class MLP:
+    """A network to the mean of a Gaussian with a standard deviation per action element, or to logits of choices.
 
-    theta [P] holds each layer's weight [out, in] and bias [out] in order, then the log standard deviation.
+    theta [P] holds the context [context] if there is one, each layer's weight [out, in] and bias [out] in order, then
+    the log standard deviation [action] (not for choices), then the weight and bias of the predicting head.
+
+    context: of CAVIA (Zintgraf et al. 2019), parameters that enter beside the observation and alone are adapted.
+    predicts: elements of the observation that the predicting head forecasts; see `predict`.
     """
 
     observation: int
     action: int
     hidden: tuple[int, ...]
+    discrete: bool = False
+    context: int = 0
+    predicts: int = 0
+    activation: Literal["tanh", "relu"] = "tanh"
 
     @property
     def layers(self) -> list[tuple[int, int]]:
         """(in, out) of every linear layer."""
-        sizes = (self.observation, *self.hidden, self.action)
+        sizes = (self.observation + self.context, *self.hidden, self.action)
         return list(pairwise(sizes))
+
+    @property
+    def adapted(self) -> int:
+        """A, how many of theta's first entries the inner steps move."""
+        return self.context or self.size
 
     @property
     def size(self) -> int:
         """P, the length of theta."""
-        return sum((inputs + 1) * outputs for inputs, outputs in self.layers) + self.action
+        return self._body + self.predicts * (self._seen + 1)
+
+    @property
+    def _body(self) -> int:
+        """Length of what acts."""
+        spread = 0 if self.discrete else self.action
+        return self.context + sum((inputs + 1) * outputs for inputs, outputs in self.layers) + spread
+
+    @property
+    def _seen(self) -> int:
+        """Inputs of the predicting head."""
+        return self.layers[-1][0] + self.action
 
     def initial(self, generator: torch.Generator, std: float = 0.4) -> Tensor:
         """A random theta [P]: variance 1/in, the last layer a tenth of that spread, so that it starts at rest."""
-        parts = []
+        parts = [torch.zeros(self.context)]
         for index, (inputs, outputs) in enumerate(self.layers):
             gain = 0.1 if index == len(self.layers) - 1 else 1.0
             parts += [torch.randn(inputs * outputs, generator=generator) * gain / sqrt(inputs), torch.zeros(outputs)]
-        return torch.cat([*parts, torch.full((self.action,), log(std))])
+        spread = [] if self.discrete else [torch.full((self.action,), log(std))]
+        return torch.cat([*parts, *spread, torch.zeros(self.predicts * (self._seen + 1))])
 
     def __call__(self, theta: Tensor, observation: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean [..., action] at observation [..., observation], and log standard deviation [action]."""
+        """Mean [..., action] at observation [..., observation], and log standard deviation [action].
+
+        For choices, logits [..., action] and an empty tensor.
+        """
+        features, (weight, bias) = self._features(theta, observation)
+        mean = torch.addmm(bias, features, weight.T).reshape(*observation.shape[:-1], self.action)
+        return mean, theta[self._body - (0 if self.discrete else self.action) : self._body].clamp(*LOG_STD)
+
+    def predict(self, theta: Tensor, observation: Tensor, action: Tensor) -> Tensor:
+        """The forecast change [..., predicts] of the observation over a step, from the policy's own last features."""
+        features, _ = self._features(theta, observation)
+        seen = torch.cat([features, action.reshape(-1, self.action)], -1)
+        head = theta[self._body :]
+        weight = head[: self.predicts * self._seen].reshape(self.predicts, self._seen)
+        change = torch.addmm(head[self.predicts * self._seen :], seen, weight.T)
+        return change.reshape(*observation.shape[:-1], self.predicts)
+
+    def _features(self, theta: Tensor, observation: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+        """Inputs of the last layer [rows, width], and that layer's weight and bias."""
         sizes = [size for inputs, outputs in self.layers for size in (inputs * outputs, outputs)]
-        *pieces, log_std = torch.split(theta, [*sizes, self.action])
-        hidden = observation.reshape(-1, self.observation)
-        for index, (inputs, outputs) in enumerate(self.layers):
-            weight, bias = pieces[2 * index].reshape(outputs, inputs), pieces[2 * index + 1]
-            hidden = torch.addmm(bias, hidden, weight.T)
-            if index < len(self.layers) - 1:
-                hidden = torch.tanh(hidden)
-        return hidden.reshape(*observation.shape[:-1], self.action), log_std.clamp(*LOG_STD)
+        start = self.context
+        pieces = torch.split(theta[start : start + sum(sizes)], sizes)
+        layers = [
+            (pieces[2 * index].reshape(outputs, inputs), pieces[2 * index + 1])
+            for index, (inputs, outputs) in enumerate(self.layers)
+        ]
+        features, activation = observation.reshape(-1, self.observation), ACTIVATIONS[self.activation]
+        if self.context:
+            features = torch.cat([features, theta[:start].expand(features.shape[0], start)], -1)
+        for weight, bias in layers[:-1]:
+            features = activation(torch.addmm(bias, features, weight.T))
+        return features, layers[-1]
+
+
+# An empty log_std says that `mean` holds logits and that actions are one-hot.
+
+
+def draw(mean: Tensor, log_std: Tensor, noise: Tensor) -> Tensor:
+    """Actions [..., n]. noise [..., n]: standard normal, or for choices Gumbel's."""
+    if log_std.numel():
+        return mean + torch.exp(log_std) * noise
+    return mode(mean + noise, log_std)
+
+
+def mode(mean: Tensor, log_std: Tensor) -> Tensor:
+    """The likeliest actions [..., n]."""
+    if log_std.numel():
+        return mean
+    return torch.nn.functional.one_hot(mean.argmax(-1), mean.shape[-1]).to(mean.dtype)
 
 
 def log_probability(mean: Tensor, log_std: Tensor, action: Tensor) -> Tensor:
-    """Log density [...] of action [..., n] under the Gaussian, up to a constant; summed over the elements."""
+    """Log density [...] of action [..., n] under the Gaussian, up to a constant, or log probability of choices.
+
+    Summed over the elements.
+    """
+    if not log_std.numel():
+        return (torch.log_softmax(mean, -1) * action).sum(-1)
     deviation = (action - mean) * torch.exp(-log_std)
     return -(0.5 * deviation.square() + log_std).sum(-1)
 
 
 def divergence(mean: Tensor, log_std: Tensor, old_mean: Tensor, old_log_std: Tensor) -> Tensor:
-    """KL(old || new) [...] between diagonal Gaussians, means [..., n]."""
+    """KL(old || new) [...] between diagonal Gaussians, means [..., n], or between choices, logits [..., n]."""
+    if not log_std.numel():
+        old, new = torch.log_softmax(old_mean, -1), torch.log_softmax(mean, -1)
+        return (old.exp() * (old - new)).sum(-1)
     variance, old_variance = torch.exp(2 * log_std), torch.exp(2 * old_log_std)
     terms = log_std - old_log_std + (old_variance + (mean - old_mean).square()) / (2 * variance) - 0.5
     return terms.sum(-1)
+
+
+def entropy(mean: Tensor, log_std: Tensor) -> Tensor:
+    """Entropy [...] [nat], for Gaussians up to a constant."""
+    if log_std.numel():
+        return log_std.sum(-1).expand(mean.shape[:-1])
+    logp = torch.log_softmax(mean, -1)
+    return -(logp.exp() * logp).sum(-1)
+
+
+GaussianMLP = MLP

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from metarl.episodes import Episodes
-from metarl.networks import GaussianMLP, log_probability
+from metarl.networks import MLP, log_probability
 
 Batch = Mapping[str, Tensor]
 
@@ -30,7 +30,7 @@ class Objective(Protocol):
     @property
     def gather(self) -> Literal["guided", "attempts"]: ...
 
-    def loss(self, network: GaussianMLP, theta: Tensor, batch: Batch) -> Tensor:
+    def loss(self, network: MLP, theta: Tensor, batch: Batch) -> Tensor:
         """The scalar whose gradient in theta is the inner step's."""
 
 
@@ -42,7 +42,7 @@ class Demonstration:
     fields = ("observation", "action", "mask")
     gather: Literal["guided"] = "guided"
 
-    def loss(self, network: GaussianMLP, theta: Tensor, batch: Batch) -> Tensor:
+    def loss(self, network: MLP, theta: Tensor, batch: Batch) -> Tensor:
         mean, _ = network(theta, batch["observation"])
         error = (mean - batch["action"]).square().sum(-1)
         return (error * batch["mask"]).sum() / batch["mask"].sum()
@@ -61,7 +61,7 @@ class Reward:
     fields = ("observation", "action", "reward", "mask")
     gather: Literal["attempts"] = "attempts"
 
-    def loss(self, network: GaussianMLP, theta: Tensor, batch: Batch) -> Tensor:
+    def loss(self, network: MLP, theta: Tensor, batch: Batch) -> Tensor:
         logp = log_probability(*network(theta, batch["observation"]), batch["action"])
         ratio = torch.exp(logp - logp.detach())
         weight = self.advantage(batch["reward"], batch["mask"]) * batch["mask"]
@@ -84,10 +84,32 @@ class Reward:
         return advantage / (spread + 1e-6)
 
 
+@dataclass(frozen=True)
+class Prediction:
+    """Squared error of the forecast next observation: what a robot can compare without being told anything.
+
+    The forecast is made from the policy's own features, so that what repairs it also moves the policy (Hansen et al.
+    2021, "Self-supervised policy adaptation during deployment"); the outer loss makes the move a useful one.
+    elements: of the observation that the robot itself feels, so not what it is asked for.
+    """
+
+    elements: tuple[int, ...] = ()
+    name = "prediction"
+    fields = ("observation", "action", "mask")
+    gather: Literal["attempts"] = "attempts"
+
+    def loss(self, network: MLP, theta: Tensor, batch: Batch) -> Tensor:
+        observation, felt = batch["observation"], list(self.elements)
+        lived = batch["mask"][:, 1:] * batch["mask"][:, :-1]
+        change = (observation[:, 1:] - observation[:, :-1])[..., felt]
+        error = network.predict(theta, observation[:, :-1], batch["action"][:, :-1]) - change
+        return (error.square().mean(-1) * lived).sum() / lived.sum().clamp(min=1)
+
+
 def tensors(episodes: Episodes) -> dict[str, Tensor]:
     """The fields that objectives read, as tensors that share the arrays' memory."""
     names = ("observation", "action", "reward", "mask")
     return {name: torch.from_numpy(np.ascontiguousarray(getattr(episodes, name))) for name in names}
 
 
-OBJECTIVES: dict[str, Objective] = {"demonstration": Demonstration(), "reward": Reward()}
+OBJECTIVES: dict[str, Objective] = {"demonstration": Demonstration(), "reward": Reward(), "prediction": Prediction()}

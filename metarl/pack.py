@@ -10,16 +10,20 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from export.bundle import Adaptation, Contents, write
+from export.bundle import Adaptation, Contents, Memory, write
 from export.device.manifest import Collect
 from export.verify import Report, verify
 from metarl.checkpoint import Run
-from metarl.episodes import Float
+from metarl.episodes import Episodes, Float
 from metarl.evaluation import EVALUATION, load_learner
-from metarl.graphs import act_graph, adapt_graph
-from metarl.learners.learner import ACTOR
-from metarl.sampling.serial import SerialSampler
-from metarl.sampling.worker import Actor, Trial, draw_tasks
+from metarl.graphs import act_function, act_graph, adapt_function, adapt_graph
+from metarl.learners.learner import ACTOR, ByGradient, ByMemory, BySearch, Learner
+from metarl.learners.memory import unrolled
+from metarl.problem import Problem
+from metarl.sampling.opening import open_sampler
+from metarl.sampling.worker import Trial, draw_tasks
+
+VECTORS = 12  # golden ones, of the act graph
 
 
 def pack(run: Run, out: Path, evaluations: Sequence[Mapping[str, Any]] = ()) -> Report:
@@ -30,24 +34,55 @@ def pack(run: Run, out: Path, evaluations: Sequence[Mapping[str, Any]] = ()) -> 
     disagree, and ValueError for a run without a checkpoint, results of another run, or a path that cannot be used.
     """
     torch.set_num_threads(1)
-    learner, env, _ = load_learner(run)
-    network, objective, config = learner.network, learner.objective, run.config
+    learner, problem, _ = load_learner(run)
+    config, robot = run.config, problem.robot
+    if robot is None:
+        raise ValueError(f"{config.env} has no robot to be deployed on; only runs in a robot's worlds can be exported")
     for results in evaluations:
-        found = tuple(results.get(name) for name in ("env", "training_seed", "iterations"))
-        if found != (config.env, config.seed, run.iteration):
+        found = tuple(results.get(name) for name in ("env", "training_seeds", "iterations"))
+        if found != (config.env, [config.seed], run.iteration):
             raise ValueError(
-                f"the evaluation is of (env, training seed, iterations) {found}, expected "
-                f"{(config.env, config.seed, run.iteration)} as in {run.path}; evaluate this run"
+                f"the evaluation is of (env, training seeds, iterations) {found}, expected "
+                f"{(config.env, [config.seed], run.iteration)} as in {run.path}; evaluate this run"
             )
-    theta, sizes = learner.theta.detach().numpy(), learner.step_sizes.detach().numpy()
-    act, adapt = act_graph(network), adapt_graph(learner)
-    guided = objective.gather == "guided"
-    key = (config.seed, EVALUATION)
-    with closing(SerialSampler(config.env, {ACTOR: Actor(act)})) as sampler:
-        tasks = draw_tasks(env.task_space, "train", key, 4)
-        mode: Literal["guided", "explore"] = "guided" if guided else "explore"
-        trials = [Trial(task, (*key, index, 0), 20, mode, ACTOR, theta) for index, task in enumerate(tasks)]
-        lived = sampler.sample(trials)
+    theta = learner.theta.detach().numpy()
+    lived = _lived(learner, problem, theta)
+    common: dict[str, Any] = {
+        "interface": robot.interface,
+        "horizon": robot.horizon,
+        "learner": config.learner,
+        "provenance": {"config": config.to_dict(), "iterations": run.iteration, "engine": "pybullet"},
+        "evaluation": {results["split"]: dict(results) for results in evaluations} or None,
+    }
+    if isinstance(learner, ByGradient):
+        report, contents = _by_gradient(learner, theta, lived, common)
+    elif isinstance(learner, ByMemory):
+        report, contents = _by_memory(learner, theta, lived, common)
+    else:
+        report, contents = _by_search(learner, theta, lived, common)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    write(out, contents)
+    return report
+
+
+def _lived(learner: Learner, problem: Problem, theta: Float) -> list[Episodes]:
+    """Real experience: four training tasks, twenty motions or attempts each, or one trial."""
+    config, key = learner.config, (learner.config.seed, EVALUATION)
+    mode: Literal["guided", "explore"] = "guided" if learner.objective.gather == "guided" else "explore"
+    count = config.episodes if isinstance(learner, ByMemory) else 20
+    tasks = draw_tasks(problem.space, "train", key, 4)
+    trials = [Trial(task, (*key, index, 0), count, mode, ACTOR, theta) for index, task in enumerate(tasks)]
+    with closing(open_sampler(problem, {ACTOR: learner.network}, 0)) as sampler:
+        return sampler.sample(trials)
+
+
+def _by_gradient(
+    learner: ByGradient, theta: Float, lived: Sequence[Episodes], common: Mapping[str, Any]
+) -> tuple[Report, Contents]:
+    """What a network's inner steps leave alone is baked into both graphs."""
+    network, objective, config = learner.network, learner.objective, learner.config
+    own, sizes = np.ascontiguousarray(theta[: network.adapted]), learner.step_sizes.detach().numpy()
+    act, adapt = act_graph(network, learner.theta), adapt_graph(learner)
     golden = lived[0].map(lambda array: array[: config.episodes])
 
     def batch(seed: int, episodes: int, steps: int) -> dict[str, Float]:
@@ -56,24 +91,37 @@ def pack(run: Run, out: Path, evaluations: Sequence[Mapping[str, Any]] = ()) -> 
         rows, columns = np.arange(episodes) % len(source.mask), np.arange(steps) % source.mask.shape[1]
         return {name: getattr(source, name)[rows][:, columns] for name in objective.fields}
 
-    report = verify(theta, network, act, learner.adapt, adapt, steps=max(3, len(sizes)), batches=batch)
-    contents = Contents(
-        interface=env.interface,
-        horizon=env.job.horizon,
-        learner=config.learner,
-        act=act,
-        theta=theta,
-        observations=golden.observation[0, :12],
-        adaptation=Adaptation(
-            graph=adapt,
-            objective=objective.name,
-            step_sizes=sizes,
-            collect=Collect("guided" if guided else "attempts", config.episodes, golden.mask.shape[1]),
-            batch={name: getattr(golden, name) for name in objective.fields},
-        ),
-        provenance={"config": config.to_dict(), "iterations": run.iteration, "engine": "pybullet"},
-        evaluation={results["split"]: dict(results) for results in evaluations} or None,
+    report = verify(
+        own, act_function(network, learner.theta), act, adapt_function(learner), adapt,
+        steps=max(3, len(sizes)), batches=batch,
+    )  # fmt: skip
+    adaptation = Adaptation(
+        graph=adapt,
+        objective=objective.name,
+        step_sizes=sizes,
+        collect=Collect(objective.gather, config.episodes, golden.mask.shape[1]),
+        batch={name: getattr(golden, name) for name in objective.fields},
     )
-    out.parent.mkdir(parents=True, exist_ok=True)
-    write(out, contents)
-    return report
+    observations = golden.observation[0, :VECTORS]
+    return report, Contents(**common, act=act, theta=own, observations=observations, adaptation=adaptation)
+
+
+def _by_memory(
+    learner: ByMemory, theta: Float, lived: Sequence[Episodes], common: Mapping[str, Any]
+) -> tuple[Report, Contents]:
+    act = act_graph(learner.network)
+    report = verify(theta, act_function(learner.network), act)
+    trial = unrolled(lived[0].map(lambda field: field[None]))
+    vectors = {name: trial[name][0, :VECTORS] for name in ("observation", "feedback")}
+    memory = Memory(learner.network.memory, learner.config.episodes, vectors["feedback"])
+    return report, Contents(**common, act=act, theta=theta, observations=vectors["observation"], memory=memory)
+
+
+def _by_search(
+    learner: Learner, theta: Float, lived: Sequence[Episodes], common: Mapping[str, Any]
+) -> tuple[Report, Contents]:
+    assert isinstance(learner, BySearch)
+    act = act_graph(learner.network)
+    report = verify(theta, act_function(learner.network), act)
+    observations = lived[0].observation[0, :VECTORS]
+    return report, Contents(**common, act=act, theta=theta, observations=observations, search=learner.search)

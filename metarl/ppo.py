@@ -16,12 +16,14 @@ from safetensors.torch import load, save
 from stable_baselines3.common.callbacks import BaseCallback
 from torch import Tensor
 
-from envs.robot_env import Observation, RobotEnv, make
+from envs.classic_env import ClassicEnv
+from envs.robot_env import Observation, RobotEnv
 from metarl.baselines import DOMAIN_RANDOMIZATION, ORACLE
 from metarl.checkpoint import Run
 from metarl.config import Config
 from metarl.console import progress
 from metarl.files import write_atomic
+from metarl.problem import Problem, open_env
 from metarl.sampling.processes import end_with_parent
 from metarl.sb3 import Settings, ppo, theta
 from robots.interface import LIMIT
@@ -29,21 +31,24 @@ from robots.interface import LIMIT
 STEPS = 400_000  # of simulation, for each
 
 
-class Privileged(gymnasium.ObservationWrapper[Observation, NDArray[np.float32], Observation]):
+class Privileged(gymnasium.ObservationWrapper[Observation, Any, Observation]):
     """The encoded task after the observation."""
 
-    def __init__(self, env: RobotEnv) -> None:
+    def __init__(self, env: RobotEnv | ClassicEnv) -> None:
         super().__init__(env)
-        self._robot_env = env
-        size = env.interface.observation_size + env.task_space.size
-        self.observation_space = gymnasium.spaces.Box(-LIMIT, LIMIT, (size,), np.float32)
+        self._inner = env
+        seen = env.observation_space
+        assert isinstance(seen, gymnasium.spaces.Box)
+        told = np.full(env.task_space.size, LIMIT, np.float32)
+        low, high = np.concatenate([seen.low, -told]), np.concatenate([seen.high, told])
+        self.observation_space = gymnasium.spaces.Box(low, high, dtype=np.float32)
 
     def observation(self, observation: Observation) -> Observation:
-        known = self._robot_env.task_space.encode(self._robot_env.task)
+        known = self._inner.task_space.encode(self._inner.task)
         return np.concatenate([observation, known]).astype(np.float32)
 
 
-def ppo_baselines(run: Run, workers: int, console: Console) -> dict[str, Tensor]:
+def ppo_baselines(run: Run, problem: Problem, workers: int, console: Console) -> dict[str, Tensor]:
     """theta [P] of domain randomization and of the oracle, by name; trained once, then kept in the run folder."""
     file = run.path / f"ppo-{STEPS}.safetensors"
     if file.exists():
@@ -58,7 +63,7 @@ def ppo_baselines(run: Run, workers: int, console: Console) -> dict[str, Tensor]
         ProcessPoolExecutor(max(1, min(workers, len(names))), context, initializer=_share, initargs=(done,)) as pool,
         progress(console, "PPO baselines, steps", STEPS * len(names)) as show,
     ):
-        futures = [pool.submit(_train, run.config, name) for name in names]
+        futures = [pool.submit(_train, run.config, dict(problem.options), name) for name in names]
         while wait(futures, timeout=0.5).not_done:
             show(done.value)
         thetas = {name: torch.from_numpy(future.result()) for name, future in zip(names, futures, strict=True)}
@@ -83,10 +88,10 @@ class _Count(BaseCallback):
         return True
 
 
-def _train(config: Config, name: str) -> NDArray[np.float32]:
+def _train(config: Config, options: dict[str, Any], name: str) -> NDArray[np.float32]:
     """theta [P] of PPO on training tasks."""
     torch.set_num_threads(1)
-    env = make(config.env)
+    env = open_env(config.env, options)
     settings = Settings(
         config.env, STEPS, rollout=2000, batch=250, epochs=10, gamma=0.95, log_std=-0.9, hidden=config.hidden,
         seed=config.seed,

@@ -15,8 +15,7 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
-from safetensors import SafetensorError
-from safetensors.numpy import load, save
+from safetensors.numpy import save
 from stable_baselines3 import PPO
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.monitor import Monitor
@@ -25,9 +24,11 @@ from stable_baselines3.common.vec_env import DummyVecEnv
 from envs.robot_env import make
 from envs.tasks import Split
 from export.device.policy import Policy
+from metarl.checkpoint import load_theta
+from metarl.config import tuples
 from metarl.files import write_atomic, write_json
 from metarl.graphs import act_graph
-from metarl.networks import GaussianMLP
+from metarl.networks import MLP
 from metarl.statistics import interval, share
 
 Theta = NDArray[np.float32]
@@ -115,7 +116,7 @@ def learn(settings: Settings, out: Path, show: Show = lambda done, figures: None
 
 def _begin_with(model: PPO, folder: Path) -> None:
     """Copy a folder's policy into the model's. Raises ValueError for another shape."""
-    flat, parts = torch.from_numpy(_theta(folder)), _parts(model)
+    flat, parts = torch.from_numpy(load_theta(folder)), _parts(model)
     if flat.numel() != sum(part.numel() for part in parts):
         raise ValueError(f"{folder}: theta has {flat.numel()} values, expected {sum(p.numel() for p in parts)}")
     *layers, _ = zip(parts, torch.split(flat, [part.numel() for part in parts]), strict=True)  # log_std is a setting
@@ -148,7 +149,7 @@ def ppo(env: gymnasium.Env[Any, Any] | DummyVecEnv, settings: Settings) -> PPO:
 
 
 def theta(model: PPO) -> Theta:
-    """The policy network's layers, then its log standard deviation: our GaussianMLP's theta [P]."""
+    """The policy network's layers, then its log standard deviation: our MLP's theta [P]."""
     flat = torch.cat([part.flatten() for part in _parts(model)]).detach().numpy()
     return np.ascontiguousarray(flat, dtype=np.float32)
 
@@ -157,16 +158,9 @@ def _parts(model: PPO) -> list[torch.Tensor]:
     """The tensors that make up theta, in order."""
     policy: Any = model.policy
     layers = [layer for layer in policy.mlp_extractor.policy_net if isinstance(layer, torch.nn.Linear)]
-    return [part for layer in (*layers, policy.action_net) for part in (layer.weight, layer.bias)] + [policy.log_std]
-
-
-def _theta(folder: Path) -> Theta:
-    """Raises ValueError for a folder without a policy."""
-    try:
-        flat: Theta = load((folder / "theta.safetensors").read_bytes())["theta"]
-    except (OSError, SafetensorError, KeyError) as error:
-        raise ValueError(f"{folder} holds no learned policy ({error}); make one with scripts/learn.py") from error
-    return flat
+    return [part for layer in (*layers, policy.action_net) for part in (layer.weight, layer.bias)] + [
+        *([policy.log_std] if hasattr(policy, "log_std") else [])  # choices have no spread
+    ]
 
 
 @dataclass(frozen=True)
@@ -179,36 +173,20 @@ class Learned:
     @classmethod
     def load(cls, folder: Path) -> Learned:
         """Raises ValueError for a folder without a policy, or one of another shape."""
-        flat = _theta(folder)
+        flat = load_theta(folder)
         try:
             values = json.loads((folder / "settings.json").read_text())
-            fixed = {"hidden": tuple(values["hidden"]), "options": _tuples(values["options"])}
+            fixed = {"hidden": tuple(values["hidden"]), "options": tuples(values["options"])}
             settings = Settings(**{**values, **fixed})
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise ValueError(f"{folder}/settings.json is not what scripts/learn.py writes ({error})") from error
         env = make(settings.env, **settings.options)
-        network = GaussianMLP(env.interface.observation_size, env.interface.action_size, settings.hidden)
+        network = MLP(env.interface.observation_size, env.interface.action_size, settings.hidden)
         env.close()
         if flat.shape != (network.size,):
             raise ValueError(f"{folder}: theta has {flat.size} values, expected {network.size} for {settings.env}")
         policy = Policy(act_graph(network))
         return cls(settings, lambda observation: policy(flat, observation)[0])
-
-
-def options_of(text: str) -> dict[str, Any]:
-    """Fields of a job from a command line. Raises ValueError unless it is a JSON object."""
-    try:
-        options = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise ValueError(f"options are {text!r}, expected JSON such as '{{\"horizon\": 500}}' ({error})") from error
-    if not isinstance(options, dict):
-        raise ValueError(f"options are {text!r}, expected a JSON object such as '{{\"horizon\": 500}}'")
-    return _tuples(options)
-
-
-def _tuples(options: Mapping[str, Any]) -> dict[str, Any]:
-    """A job's fields as they were before JSON."""
-    return {name: tuple(value) if isinstance(value, list) else value for name, value in options.items()}
 
 
 def judge(

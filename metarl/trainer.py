@@ -11,18 +11,17 @@ import torch
 from rich.console import Console
 from torch.utils.tensorboard import SummaryWriter
 
-from envs.robot_env import make
 from envs.tasks import Task
 from metarl.checkpoint import Run
 from metarl.clones import Clones
 from metarl.config import Config
 from metarl.console import progress, stdout
 from metarl.episodes import Episodes
-from metarl.graphs import act_graph
 from metarl.learners.learner import ACTOR
 from metarl.learners.registry import make_learner
-from metarl.sampling.processes import make_sampler
-from metarl.sampling.worker import Actor, draw_tasks
+from metarl.problem import Problem
+from metarl.sampling.opening import open_sampler
+from metarl.sampling.worker import draw_tasks
 
 CHECKPOINT_SECONDS = 20.0  # what a crash may cost at most
 
@@ -37,29 +36,21 @@ def train(config: Config, out: Path, workers: int = 2, resume: bool = False, con
     torch.set_num_threads(1)  # the other cores simulate; and sums keep one order
     if resume:
         config = Run(out).config
-    env = make(config.env)
-    space, interface = env.task_space, env.interface
-    guidable = env.job.guided
-    env.close()
-    learner = make_learner(config, interface)
+    problem = Problem.of(config.env, config.options)
+    learner = make_learner(config, problem)
     guided = learner.objective.gather == "guided"
-    if guided and not guidable:
-        raise ValueError(
-            f"objective {config.objective!r} needs guided motions, which {config.env} has not; use 'reward'"
-        )
     run = Run(out) if resume else Run.create(out, config)
     if run.iteration >= config.iterations:
         return run
-    clones = Clones(config, learner.objective, interface, space) if guided else None
+    clones = Clones(config, problem) if guided else None
     curve: list[dict[str, float]] = []
     if run.iteration:
         state, curve = run.load()
         learner.load(state)
         if clones:
             clones.load(state)
-    actors = {ACTOR: Actor(act_graph(learner.network))}
     with (
-        closing(make_sampler(config.env, actors, workers)) as sampler,
+        closing(open_sampler(problem, {ACTOR: learner.network}, workers)) as sampler,
         closing(SummaryWriter(str(out / "tb"), purge_step=run.iteration + 1)) as board,
         ThreadPoolExecutor(1) as gatherer,
         progress(console or stdout(), "training", config.iterations) as show,
@@ -67,7 +58,7 @@ def train(config: Config, out: Path, workers: int = 2, resume: bool = False, con
         show(run.iteration)
 
         def gather(iteration: int) -> tuple[list[Task], list[Episodes]]:
-            tasks = draw_tasks(space, "train", (config.seed, iteration), config.tasks)
+            tasks = draw_tasks(problem.space, "train", (config.seed, iteration), config.tasks)
             return tasks, learner.gather(sampler, tasks, (config.seed, iteration))
 
         ahead: Future[tuple[list[Task], list[Episodes]]] = gatherer.submit(gather, run.iteration)
@@ -76,12 +67,12 @@ def train(config: Config, out: Path, workers: int = 2, resume: bool = False, con
             tasks, batches = ahead.result()
             last = iteration + 1 == config.iterations
             # Guided motions do not depend on the parameters: the next ones are gathered while these are learned.
-            if clones and not last:
+            if guided and not last:
                 ahead = gatherer.submit(gather, iteration + 1)
             figures = learner.update(batches, iteration / config.iterations)
             if clones:
                 clones.update(tasks, batches, iteration / config.iterations)
-            elif not last:
+            if not guided and not last:
                 ahead = gatherer.submit(gather, iteration + 1)
             now = time.monotonic()
             steps = sum(batch.mask.size for batch in {id(batch): batch for batch in batches}.values())

@@ -17,6 +17,8 @@ from export.device.run import run as adapt
 from metarl.console import main, stdout
 from metarl.files import write_json
 
+COUNTED = {"gradient": "gradient steps", "memory": "attempts before", "search": "rounds of search", None: "steps"}
+
 
 @dataclass(frozen=True)
 class Args:
@@ -31,12 +33,12 @@ class Args:
     """An installed driver, or MODULE:CLASS."""
     option: dict[str, str] = field(default_factory=dict)
     """Passed to the driver: --option split heldout seed 7. A simulated robot is of the bundle's own environment."""
-    steps: int = 3
-    """Gradient steps."""
+    steps: int | None = None
+    """Gradient steps, rounds of search, or attempts to remember; as many as the policy was trained for if not given."""
     attempts: int = 5
-    """Attempts for each evaluation; 0 for none."""
+    """Attempts for each evaluation; 0 for none. For a policy with memory: trials, each from no memory."""
     seed: int = 0
-    """Seed of the exploration noise."""
+    """Seed of exploration noise and search."""
     log: Path | None = None
     """File for every event, as JSON."""
 
@@ -52,8 +54,8 @@ def run(args: Args) -> None:
     device = Device.load(args.bundle)
     manifest = device.manifest
     console.print(
-        f"{args.bundle}: {manifest.learner} on {device.interface.robot}, {manifest.parameters} parameters, objective "
-        f"{manifest.objective}; golden vectors replayed",
+        f"{args.bundle}: {manifest.learner} on {device.interface.robot}, {manifest.parameters} parameters, "
+        f"{manifest.way}; golden vectors replayed",
         highlight=False,
     )
     option = args.option
@@ -65,7 +67,7 @@ def run(args: Args) -> None:
     finally:
         if args.log:
             write_json(args.log, [{"kind": e.kind, "step": e.step, "figures": plain(e)} for e in events])
-    table = Table("gradient steps", "return", "final reward")
+    table = Table(COUNTED[manifest.adapts], "return", "final reward")
     for event in events:
         if event.kind == "evaluated":
             cells = (event.figures[name] for name in ("return", "final_reward"))

@@ -31,7 +31,7 @@ def run(args: Args) -> None:
     # Not at the top: every simulating process imports this file, and needs none of it.
     import gymnasium
 
-    import envs  # noqa: F401 (registers)
+    import envs
     from metarl.benchmarks.machine import machine
     from metarl.console import progress, stdout
     from metarl.files import write_json
@@ -40,7 +40,9 @@ def run(args: Args) -> None:
     if args.what == "sim":
         from metarl.benchmarks.sim import bench_sim
 
-        ids = list(args.env) or sorted(name for name in gymnasium.registry if name.startswith("metarl/"))
+        ids = list(args.env) or [
+            name for name in sorted(gymnasium.registry) if name.startswith("metarl/") and name[7:-3] not in envs.CLASSIC
+        ]
         with progress(console, "sim", len(ids)) as show:
             found = bench_sim(ids, show)
     else:

@@ -8,7 +8,7 @@ from typing import Literal
 
 from tyro.conf import Positional
 
-from metarl.console import main
+from metarl.console import main, options_of
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class Args:
 def run(args: Args) -> None:
     from metarl.console import progress, stdout
     from metarl.files import write_json
-    from metarl.sb3 import Learned, Settings, judge, learn, options_of, plot
+    from metarl.sb3 import Learned, Settings, judge, learn, plot
 
     console = stdout()
     if args.steps:

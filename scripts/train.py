@@ -2,29 +2,35 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Literal
 
-from metarl.config import DEFAULTS
-from metarl.console import main
+from metarl.config import Config, default
+from metarl.console import main, options_of
 
 
 @dataclass(frozen=True)
 class Args:
-    """Meta-train an initialization and its step sizes; checkpoints, a curve and TensorBoard logs land in --out.
+    """Meta-train an initialization that expects to be adapted; checkpoints, a curve and TensorBoard logs land in --out.
 
-    What is left out takes the objective's own default.
+    What is left out takes the default of the learner and its objective; metarl/config.py explains every setting.
     """
 
     out: Path
     """Run folder to create (or, with --resume, to go on with)."""
-    objective: Literal["demonstration", "reward"] = "demonstration"
-    """What a robot adapts by: guided motions, or measured reward."""
+    learner: Literal[
+        "maml", "fomaml", "metasgd", "promp", "cavia", "reptile", "es_maml", "rl2", "mann", "snail"
+    ] | None = None  # fmt: skip
+    """Meta-learner; by default metasgd."""
+    objective: Literal["demonstration", "reward", "prediction"] | None = None
+    """What a robot adapts by: guided motions, measured reward, or the error of its own forecasts."""
     env: str | None = None
     """Environment id, such as metarl/PandaReach-v0."""
-    learner: str = "maml"
-    """Meta-learner."""
+    options: str | None = None
+    """Fields of the environment's job, as JSON: '{"ground": ["rough"], "level": 0.5}'."""
+    start: str | None = None
+    """Folder with a policy to begin with, as scripts/learn.py writes it."""
     workers: int = 2
     """Simulating processes; 0 simulates in this one. The numbers do not depend on it."""
     seed: int = 0
@@ -36,29 +42,28 @@ class Args:
     tasks: int | None = None
     """Worlds per iteration."""
     episodes: int | None = None
-    """Guided motions or attempts per world and inner step."""
+    """Guided motions or attempts per world and inner step; of a trial, for memory learners."""
     query: int | None = None
     """Guided motions or attempts per world for the outer loss."""
     inner_steps: int | None = None
-    """Gradient steps that training adapts by (K)."""
+    """Gradient steps, or rounds of search, that training adapts by (K)."""
     hidden: tuple[int, ...] | None = None
     """Widths of the policy's hidden layers."""
     learning_rate: float | None = None
-    """Of the outer Adam."""
-    first_order: bool = False
-    """Drop second derivatives (FOMAML)."""
+    """Of the outer step."""
+    step_size: float | None = None
+    """Of the inner steps, at first."""
 
 
 def run(args: Args) -> None:
     # Not at the top: every simulating process imports this file, and needs none of it.
     from metarl.trainer import train
 
-    names = ("env", "iterations", "tasks", "episodes", "query", "inner_steps", "hidden", "learning_rate")
-    given = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
-    config = replace(
-        DEFAULTS[args.objective], learner=args.learner, seed=args.seed, first_order=args.first_order, **given
-    )
-    train(config, args.out, args.workers, args.resume)
+    names = {field.name for field in fields(Args)} & {field.name for field in fields(Config)}
+    given = {name: getattr(args, name) for name in names - {"options"} if getattr(args, name) is not None}
+    if args.options is not None:
+        given["options"] = options_of(args.options)
+    train(replace(default(args.learner, args.objective), **given), args.out, args.workers, args.resume)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from typing import Literal
 
 from tyro.conf import Positional
 
-from metarl.console import main
+from metarl.console import main, options_of
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ def run(args: Args) -> None:
     import numpy as np
 
     from envs.robot_env import make
-    from metarl.sb3 import Learned, options_of
+    from metarl.sb3 import Learned
     from metarl.video import Act, show
 
     options = options_of(args.options)

@@ -27,7 +27,19 @@ ENGINE = {  # the only files that may import an engine, or the robots that come 
     "pybullet_data": {"envs/world.py", "envs/mujoco_world.py"},
     "mujoco": {"envs/mujoco_world.py", "envs/mujoco_model.py"},
 }
-PURE = ("tasks", "state", "faults", "sensors", "frames", "rewards", "terrain", "objects", "options", "payload")
+PURE = (
+    "tasks",
+    "state",
+    "faults",
+    "sensors",
+    "frames",
+    "rewards",
+    "terrain",
+    "objects",
+    "options",
+    "payload",
+    "classic",
+)
 FORBIDDEN = {"pickle", "cPickle", "_pickle", "cloudpickle", "dill", "joblib", "shelve", "marshal", "yaml", "ruamel"}
 FILES = [path.relative_to(ROOT) for room in ROOMS for path in sorted((ROOT / room).rglob("*.py"))]
 

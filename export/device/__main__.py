@@ -28,8 +28,9 @@ def option(text: str) -> tuple[str, Any]:
 def parser() -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(
         prog="python -m export.device",
-        description="Load a bundle, connect to a robot, and let the policy adapt: evaluate, then collect, take a "
-        "gradient step and evaluate again. Exit code 2 if the bundle or the robot's data are refused.",
+        description="Load a bundle, connect to a robot, and let the policy adapt in the way it was trained for: by "
+        "gradient steps, by a search, or by what it remembers of earlier attempts; evaluate before and after each "
+        "step. Exit code 2 if the bundle or the robot's data are refused.",
     )
     made.add_argument("bundle", help="the file that scripts/export_policy.py wrote")
     made.add_argument(
@@ -44,12 +45,19 @@ def parser() -> argparse.ArgumentParser:
         help="passed to the driver, e.g. seed=1; may be repeated",
     )
     made.add_argument(
-        "--steps", type=int, metavar="N", help="adaptation steps (default: as many as the policy was trained for)"
+        "--steps",
+        type=int,
+        metavar="N",
+        help="gradient steps, rounds of search, or attempts to remember (default: as many as it was trained for)",
     )
     made.add_argument(
-        "--attempts", type=int, default=5, metavar="N", help="attempts for each evaluation, 0 for none (default: 5)"
+        "--attempts",
+        type=int,
+        default=5,
+        metavar="N",
+        help="attempts for each evaluation, 0 for none; with memory, trials (default: 5)",
     )
-    made.add_argument("--seed", type=int, default=0, metavar="N", help="of the exploration noise (default: 0)")
+    made.add_argument("--seed", type=int, default=0, metavar="N", help="of exploration noise and search (default: 0)")
     made.add_argument("--restore", action="store_true", help="go back to the initial parameters at the end")
     return made
 
@@ -61,7 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         manifest, interface = device.manifest, device.interface
         print(
             f"loaded {chosen.bundle}: {manifest.learner} on {interface.robot}, {manifest.parameters} parameters, "
-            f"{interface.control_hz} Hz, objective {manifest.objective or 'none'}; golden vectors replayed",
+            f"{interface.control_hz} Hz, {manifest.way}; golden vectors replayed",
             flush=True,
         )
         with closing(connect(chosen.driver, **dict(chosen.option))) as driver:

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from export.device import archive, golden
 from export.device.adapter import Adapter
-from export.device.manifest import ACT_GOLDEN, ADAPT_GOLDEN, Manifest
-from export.device.policy import Policy, Vector
+from export.device.manifest import ACT_GOLDEN, ADAPT_GOLDEN, MEMORY_GOLDEN, Manifest
+from export.device.policy import Policy, RecurrentPolicy, Vector
 from export.device.strict import BundleError
 
 
@@ -21,7 +21,7 @@ class Bundle:
 
     manifest: Manifest
     theta: Vector
-    policy: Policy
+    policy: Policy | RecurrentPolicy
     adapter: Adapter | None
 
 
@@ -41,7 +41,7 @@ def load(path: str | Path) -> Bundle:
     theta.flags.writeable = False
     policy, adapter = _graphs(manifest, files)
     _expect("theta.npy", list(theta.shape), [manifest.parameters])
-    _replay_act(policy, theta, _golden("act", ACT_GOLDEN, arrays))
+    _replay_act(policy, theta, _golden("act", MEMORY_GOLDEN if manifest.memory else ACT_GOLDEN, arrays))
     if adapter is not None:
         fields = tuple(field.name for field in manifest.batch)
         assert manifest.step_sizes is not None
@@ -49,28 +49,37 @@ def load(path: str | Path) -> Bundle:
     return Bundle(manifest, theta, policy, adapter)
 
 
-def _graphs(manifest: Manifest, files: dict[str, bytes]) -> tuple[Policy, Adapter | None]:
+def _graphs(manifest: Manifest, files: dict[str, bytes]) -> tuple[Policy | RecurrentPolicy, Adapter | None]:
     name = "act.onnx"
     try:
-        policy = Policy(files[name])
+        policy = RecurrentPolicy(files[name]) if manifest.memory else Policy(files[name])
         name = "adapt.onnx"
         adapter = Adapter(files[name]) if manifest.batch else None
     except ValueError as error:
         raise BundleError(f"{name}: {error}") from error
     interface = manifest.interface
     sizes = [policy.parameters, policy.observation_size, policy.action_size]
-    _expect("act.onnx", sizes, [manifest.parameters, interface.observation_size, interface.action_size])
+    expected = [manifest.parameters, interface.observation_size, interface.action_size]
+    if manifest.memory and isinstance(policy, RecurrentPolicy):
+        sizes, expected = [*sizes, policy.memory_size], [*expected, manifest.memory.size]
+    _expect("act.onnx", sizes, expected)
     if adapter is not None:
         _expect("adapt.onnx", [adapter.parameters, adapter.fields], [manifest.parameters, manifest.batch])
     return policy, adapter
 
 
-def _replay_act(policy: Policy, theta: Vector, vectors: dict[str, NDArray[np.float32]]) -> None:
+def _replay_act(policy: Policy | RecurrentPolicy, theta: Vector, vectors: dict[str, NDArray[np.float32]]) -> None:
     observations = vectors.pop("observation")
     if observations.ndim != 2 or not len(observations):
         raise BundleError(f"golden/act.observation.npy has shape {list(observations.shape)}, expected some vectors")
+    # One-hot actions have no log_std, and a robot no use for them.
+    _expect("golden/act.log_std.npy", list(vectors["log_std"].shape), [len(observations), policy.action_size])
     try:
-        golden.check_act(golden.act(policy, theta, observations), vectors)
+        if isinstance(policy, RecurrentPolicy):
+            found = golden.stream(policy, theta, observations, vectors.pop("feedback"))
+        else:
+            found = golden.act(policy, theta, observations)
+        golden.check_act(found, vectors)
     except ValueError as error:
         raise _differs("act", error) from error
 

@@ -12,6 +12,7 @@ from export.device.adapter import Field
 from export.device.device import Device
 from export.device.driver import Driver, NotMeasuredError
 from export.device.pace import Pace
+from export.device.policy import Vector
 
 
 @dataclass(frozen=True)
@@ -27,12 +28,28 @@ class Episode:
     skipped: int = 0
 
 
-def attempt(device: Device, driver: Driver, steps: int, rng: np.random.Generator | None = None) -> Episode:
+def attempt(
+    device: Device,
+    driver: Driver,
+    steps: int,
+    rng: np.random.Generator | None = None,
+    previous: Episode | None = None,
+) -> Episode:
     """One attempt of `steps` control steps, acting by the mean, or exploring with `rng`.
 
-    Raises ValueError if a reading or an action is not finite or of the wrong shape.
+    previous: for a policy with memory, the attempt before it in the trial; without one a trial begins. Raises
+    ValueError if a reading or an action is not finite or of the wrong shape; with memory also if the driver measures
+    no reward, which is found before anything moves, or one that is not finite.
     """
     interface = device.interface
+    heard: Vector | None = None
+    if device.manifest.memory:
+        if previous is None:
+            require_reward(driver)
+            device.begin_trial()
+            heard = np.zeros(interface.action_size + 2, np.float32)
+        else:
+            heard = feedback(previous.action[-1], previous.reward[-1], ended=True)
     driver.begin_attempt()
     sample = driver.read()
     command = interface.start(sample)
@@ -40,7 +57,7 @@ def attempt(device: Device, driver: Driver, steps: int, rng: np.random.Generator
     pace = Pace(interface.control_hz)
     for _ in range(steps):
         observation = interface.observe(sample, command)
-        action = device.act(observation) if rng is None else device.sample(observation, rng)
+        action = device.act(observation, heard) if rng is None else device.sample(observation, rng, heard)
         command = interface.command(action, command, sample)
         driver.write(command)
         if driver.realtime:
@@ -49,7 +66,35 @@ def attempt(device: Device, driver: Driver, steps: int, rng: np.random.Generator
         observations.append(observation)
         actions.append(action)
         rewards.append(_reward(driver))
+        if heard is not None:
+            heard = feedback(action, rewards[-1], ended=False)
     return Episode(np.stack(observations), np.stack(actions), np.array(rewards, np.float32), pace.skipped)
+
+
+def feedback(action: Vector, reward: float, ended: bool) -> Vector:
+    """What a policy with memory hears of the step before, float32[n + 2]: (action, reward, 1 if it ended its attempt).
+
+    action float32[n]: as the policy gave it, not clipped. Where a trial starts, feedback is zeros instead. Raises
+    ValueError for a reward that is not finite.
+    """
+    if not np.isfinite(reward):
+        raise ValueError(
+            f"the reward of the step before is {reward}, expected a finite one: the policy adapts by what it gets; "
+            "check what measures the reward"
+        )
+    return np.append(action, (reward, ended)).astype(np.float32)
+
+
+def require_reward(driver: Driver) -> None:
+    """Raises ValueError, before anything moves, if the driver measures no reward."""
+    driver.read()
+    try:
+        driver.reward()
+    except NotMeasuredError as error:
+        raise ValueError(
+            f"the driver measures no reward ({error}), but this policy adapts by it; use a driver that measures one, "
+            "or a policy that adapts by guided motions"
+        ) from error
 
 
 def guided(device: Device, driver: Driver) -> Episode:

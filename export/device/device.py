@@ -11,13 +11,20 @@ from numpy.typing import NDArray
 
 from export.device.adapter import Step
 from export.device.bundle import Bundle, load
-from export.device.policy import Vector, refuse
+from export.device.policy import RecurrentPolicy, Vector, refuse
+
+INSTEAD = {  # of gradient steps, by the way in which a policy adapts
+    "memory": "it adapts by what it remembers: hand it feedback, as export.device.run does",
+    "search": "it adapts by trying out parameters, as export.device.run does",
+    None: "run it with 0 steps, or export a policy that adapts",
+}
 
 
 class Device:
     """A policy that can adapt. `base` are the bundle's parameters (read-only), `theta` those in force.
 
-    Assigning `theta` copies it, and raises ValueError for one of the wrong length, type or not finite.
+    Assigning `theta` copies it, begins a new trial (what was remembered is of the parameters before), and raises
+    ValueError for one of the wrong length, type or not finite.
     """
 
     def __init__(self, bundle: Bundle) -> None:
@@ -25,7 +32,7 @@ class Device:
         self.interface = bundle.manifest.interface
         self.base = bundle.theta
         self._policy, self._adapter = bundle.policy, bundle.adapter
-        self._theta = self.base.copy()
+        self.restore()
 
     @classmethod
     def load(cls, path: str | Path) -> Device:
@@ -43,17 +50,32 @@ class Device:
     def theta(self, value: Vector) -> None:
         refuse("theta", value, self.base.shape)
         self._theta = value.copy()
+        self.begin_trial()
 
-    def act(self, observation: Vector) -> Vector:
+    @property
+    def memory(self) -> Vector:
+        """What is remembered of the trial, float32[memory size]; read-only, and empty for a policy without memory."""
+        view = self._memory.view()
+        view.flags.writeable = False
+        return view
+
+    def begin_trial(self) -> None:
+        """Forget: memory is zeros, as where a trial starts; the next feedback is zeros, too. Loading does this."""
+        size = self.manifest.memory.size if self.manifest.memory else 0
+        self._memory = np.zeros(size, np.float32)
+
+    def act(self, observation: Vector, feedback: Vector | None = None) -> Vector:
         """The mean action float32[n] for an observation float32[observation_size], as `Interface.observe` makes it.
 
-        Raises ValueError for an observation of another shape, type, or not finite.
+        feedback float32[n + 2]: for a policy with memory, and for no other; `collect.feedback` makes it. Such a
+        policy remembers the call, so call it once in each control step. Raises ValueError, and remembers nothing,
+        for an observation or feedback of another shape, type, or not finite.
         """
-        return self._decide(observation)[0]
+        return self._decide(observation, feedback)[0]
 
-    def sample(self, observation: NDArray[Any], rng: np.random.Generator) -> Vector:
-        """An exploring action float32[n]: mean + exp(log_std) * standard normal, not clipped. Raises as `act` does."""
-        mean, log_std = self._decide(observation)
+    def sample(self, observation: NDArray[Any], rng: np.random.Generator, feedback: Vector | None = None) -> Vector:
+        """An exploring action float32[n]: mean + exp(log_std) * standard normal, not clipped. Else as `act`."""
+        mean, log_std = self._decide(observation, feedback)
         noise = rng.standard_normal(mean.shape, dtype=np.float32)
         return np.asarray(mean + np.exp(log_std) * noise, np.float32)
 
@@ -65,7 +87,7 @@ class Device:
         if self._adapter is None:
             raise ValueError(
                 f"the bundle's learner {self.manifest.learner!r} has no gradient step, expected an adapt graph; "
-                "run it with 0 steps, or export a policy that adapts"
+                f"{INSTEAD[self.manifest.adapts]}"
             )
         taken = self._adapter.step(self._theta, step, batch)
         if taken.finite:
@@ -73,9 +95,23 @@ class Device:
         return taken
 
     def restore(self) -> None:
-        """Go back to the initial parameters, bit for bit."""
+        """Go back to the initial parameters, bit for bit, and begin a new trial."""
         self._theta = self.base.copy()
+        self.begin_trial()
 
-    def _decide(self, observation: Vector) -> tuple[Vector, Vector]:
+    def _decide(self, observation: Vector, feedback: Vector | None) -> tuple[Vector, Vector]:
         refuse("observation", observation, (self.interface.observation_size,))
-        return self._policy(self._theta, observation)
+        policy = self._policy
+        if (feedback is not None) != isinstance(policy, RecurrentPolicy):
+            raise ValueError(
+                f"feedback is {'missing' if feedback is None else 'given'}, expected it for policies with memory and "
+                f"for no others; this one has {'one' if feedback is None else 'none'}"
+            )
+        if not isinstance(policy, RecurrentPolicy):
+            return policy(self._theta, observation)
+        assert feedback is not None
+        refuse("feedback", feedback, (policy.feedback_size,))
+        mean, log_std, following = policy(self._theta, self._memory, observation, feedback)
+        refuse("memory_next", following, self._memory.shape)
+        self._memory = following
+        return mean, log_std

@@ -31,7 +31,11 @@ class Driver(Protocol):
         """Command joint positions, and the gripper where there is one, for the coming control step."""
 
     def reward(self) -> float:
-        """The reward measured for the step that ended with the last `read`. Raises NotMeasuredError if none is."""
+        """The reward measured for the step that ended with the last `read`.
+
+        Raises NotMeasuredError if none is measured. Before the first step, too, this call tells whether one will be;
+        the number is then not used.
+        """
 
     def begin_attempt(self) -> None:
         """Return when the robot rests where an attempt starts. Raises ValueError if it cannot."""

@@ -8,11 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from export.device.adapter import Adapter
-from export.device.policy import Policy, Vector
+from export.device.policy import Policy, RecurrentPolicy, Vector
 
 Arrays = Mapping[str, NDArray[np.float32]]
 
-ACT = 1e-5  # largest difference of an action's mean and log_std, relative to 1 + its size
+ACT = 1e-5  # largest difference of an action's mean and log_std, and of memory, relative to 1 + its size
 ADAPT = 1e-4  # largest difference of theta's displacement, of loss and of gradient norm, relative to their size
 
 
@@ -20,6 +20,28 @@ def act(policy: Policy, theta: Vector, observations: NDArray[np.float32]) -> dic
     """mean and log_std float32[vectors, action] for observations float32[vectors, observation]."""
     answers = [policy(theta, observation) for observation in observations]
     return {"mean": np.stack([mean for mean, _ in answers]), "log_std": np.stack([log_std for _, log_std in answers])}
+
+
+def stream(
+    policy: RecurrentPolicy, theta: Vector, observations: NDArray[np.float32], feedbacks: NDArray[np.float32]
+) -> dict[str, NDArray[np.float32]]:
+    """mean and log_std float32[steps, action] over a trial's first steps, in order, and memory_next float32[memory].
+
+    The last is the memory after all of them. observations float32[steps, observation]; feedbacks float32[steps,
+    action + 2]. Raises ValueError for sequences of different lengths, or that are not of a trial's start.
+    """
+    if feedbacks.ndim != 2 or len(feedbacks) != len(observations) or feedbacks[:1].any():
+        raise ValueError(
+            f"golden feedback has shape {list(feedbacks.shape)} beside observations {list(observations.shape)} and "
+            f"starts with {feedbacks[:1].tolist()}, expected one for each, and zeros where a trial starts"
+        )
+    memory = np.zeros(policy.memory_size, np.float32)
+    means, log_stds = [], []
+    for observation, feedback in zip(observations, feedbacks, strict=True):
+        mean, log_std, memory = policy(theta, memory, observation, feedback)
+        means.append(mean)
+        log_stds.append(log_std)
+    return {"mean": np.stack(means), "log_std": np.stack(log_stds), "memory_next": memory}
 
 
 def adapt(adapter: Adapter, theta: Vector, batch: Arrays, steps: int) -> dict[str, NDArray[np.float32]]:
@@ -43,7 +65,7 @@ def adapt(adapter: Adapter, theta: Vector, batch: Arrays, steps: int) -> dict[st
 
 
 def check_act(found: Arrays, expected: Arrays) -> None:
-    """Raises ValueError if actions differ by more than ACT."""
+    """Raises ValueError if actions, or the memory after them, differ by more than ACT."""
     for name, value in found.items():
         _check(name, _difference(value, expected[name], 1 + np.abs(expected[name])), ACT)
 

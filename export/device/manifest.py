@@ -5,16 +5,18 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Literal
 
 from export.device.adapter import Field
+from export.device.search import Search
 from export.device.strict import BundleError, fits, numbers, parse, positive, record
 from robots.actions import KINDS as KINDS_OF_ACTION
 from robots.interface import Interface
 
-SCHEMA = 1
+SCHEMA = 2
 KINDS = ("guided", "attempts")
 ACT_GOLDEN = ("observation", "mean", "log_std")
+MEMORY_GOLDEN = ("observation", "feedback", "mean", "log_std", "memory_next")
 ADAPT_GOLDEN = ("theta_next", "loss", "gradient_norm")
 
 
@@ -43,6 +45,18 @@ class StepSizes:
 
 
 @dataclass(frozen=True)
+class Recurrence:
+    """The memory of a policy that adapts by living: `size` numbers, zeros where a trial starts.
+
+    episodes: attempts of the trials it was trained on; the memory lasts over all attempts of a trial.
+    """
+
+    size: int
+    reset: str  # when the memory is zeroed: "trial"
+    episodes: int
+
+
+@dataclass(frozen=True)
 class Entry:
     """One file within the bundle: its size [bytes] and sha256 (hexadecimal)."""
 
@@ -54,8 +68,9 @@ class Entry:
 class Manifest:
     """Everything about a bundle but its numbers.
 
-    horizon: control steps of one attempt. parameters: length of theta. objective, collect, step_sizes: None, and
-    batch empty, for a policy that does not adapt. provenance, evaluation: as the exporter was given them.
+    horizon: control steps of one attempt. parameters: length of theta. A policy adapts in one way at most: by
+    gradient steps (batch, objective, collect, step_sizes), by memory, or by search; what belongs to the others is
+    None, and batch empty. provenance, evaluation: as the exporter was given them.
     """
 
     interface: Interface
@@ -66,14 +81,45 @@ class Manifest:
     collect: Collect | None
     batch: tuple[Field, ...]
     step_sizes: StepSizes | None
+    memory: Recurrence | None
+    search: Search | None
     versions: dict[str, str]
     provenance: dict[str, Any]
     evaluation: dict[str, Any] | None
     entries: dict[str, Entry]
 
+    @property
+    def adapts(self) -> Literal["gradient", "memory", "search"] | None:
+        """The way in which the policy adapts."""
+        if self.batch:
+            return "gradient"
+        if self.memory is not None:
+            return "memory"
+        return None if self.search is None else "search"
+
+    @property
+    def steps(self) -> int:
+        """Adaptation steps it was trained for: gradient steps, rounds of search, or attempts before the last one."""
+        if self.step_sizes is not None:
+            return self.step_sizes.count
+        if self.memory is not None:
+            return self.memory.episodes - 1
+        return 0 if self.search is None else self.search.rounds
+
+    @property
+    def way(self) -> str:
+        """`adapts` in words."""
+        if self.memory is not None:
+            return f"memory of {self.memory.size} numbers over {self.memory.episodes} attempts"
+        if self.search is not None:
+            tried = f"{self.search.tries} {'tries' if self.search.kind == 'climb' else 'pairs'}"
+            return f"search ({self.search.kind}) by {tried} of {self.search.episodes} attempts in each round"
+        return f"objective {self.objective or 'none'}"
+
     def golden(self) -> dict[str, list[str]]:
         """Names of the golden vectors' files, for each graph."""
-        files = {"act": [f"golden/act.{name}.npy" for name in ACT_GOLDEN]}
+        names = MEMORY_GOLDEN if self.memory else ACT_GOLDEN
+        files = {"act": [f"golden/act.{name}.npy" for name in names]}
         if self.batch:
             files["adapt"] = [f"golden/adapt.{name}.npy" for name in (*(f.name for f in self.batch), *ADAPT_GOLDEN)]
         return files
@@ -97,6 +143,8 @@ class Manifest:
             "collect": self.collect and asdict(self.collect),
             "batch": [{"name": field.name, "dtype": "float32", "axes": field.axes} for field in self.batch],
             "step_sizes": self.step_sizes and asdict(self.step_sizes),
+            "memory": self.memory and asdict(self.memory),
+            "search": self.search and asdict(self.search),
             "golden": self.golden(),
             "versions": self.versions,
             "provenance": self.provenance,
@@ -131,6 +179,8 @@ class Manifest:
             collect=optional,
             batch=list,
             step_sizes=optional,
+            memory=optional,
+            search=optional,
             golden=dict,
             versions=dict,
             provenance=dict,
@@ -147,6 +197,8 @@ class Manifest:
             collect=_collect(values["collect"]),
             batch=tuple(_field(entry) for entry in values["batch"]),
             step_sizes=_step_sizes(values["step_sizes"]),
+            memory=_memory(values["memory"]),
+            search=_search(values["search"]),
             versions=values["versions"],
             provenance=values["provenance"],
             evaluation=values["evaluation"],
@@ -175,6 +227,12 @@ class Manifest:
             raise BundleError(
                 f"manifest has {len(self.batch)} batch fields, objective {self.objective!r}, collect {self.collect} "
                 "and step_sizes, expected all of them or none; export the bundle again"
+            )
+        ways = {"batch": adapts, "memory": self.memory is not None, "search": self.search is not None}
+        if sum(ways.values()) > 1:
+            raise BundleError(
+                f"manifest has {' and '.join(name for name, found in ways.items() if found)}, expected one of them at "
+                "most: a policy adapts in one way; export the bundle again"
             )
 
 
@@ -245,6 +303,28 @@ def _step_sizes(value: dict[str, Any] | None) -> StepSizes | None:
             "steps, expected 'last' and one figure for each step; export the bundle again"
         )
     return StepSizes(count=value["count"], beyond=value["beyond"], **parts)
+
+
+def _memory(value: dict[str, Any] | None) -> Recurrence | None:
+    if value is None:
+        return None
+    record(value, "manifest.memory", size=int, reset=str, episodes=int)
+    positive(value["size"], "manifest.memory.size")
+    positive(value["episodes"], "manifest.memory.episodes")
+    if value["reset"] != "trial":
+        raise BundleError(f"manifest.memory.reset is {value['reset']!r}, expected 'trial'; export the bundle again")
+    return Recurrence(**value)
+
+
+def _search(value: dict[str, Any] | None) -> Search | None:
+    if value is None:
+        return None
+    real = (int, float)
+    record(value, "manifest.search", kind=str, sigma=real, rate=real, tries=int, episodes=int, rounds=int)
+    try:
+        return Search(**value | {"sigma": float(value["sigma"]), "rate": float(value["rate"])})
+    except ValueError as error:
+        raise BundleError(f"manifest.search: {error}; export the bundle again") from error
 
 
 def _entry(name: str, value: Any) -> Entry:

@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 
 Vector = NDArray[np.float32]
 
+REMEMBERED = ("memory", "observation", "feedback")  # what a policy with memory reads, after theta
+
 # The tag and key under which a tensor would name a file of its own: such a graph reads whatever path it says.
 _EXTERNAL = b"\x0a\x08location\x12"
 
@@ -89,3 +91,64 @@ class Policy:
             refuse("observation", observation, (self.observation_size,))
             raise
         return mean, log_std
+
+
+class RecurrentPolicy:
+    """The `act` graph of a policy with memory: `policy(theta, memory, observation, feedback)`.
+
+    It answers (mean, log_std, memory_next). memory is zeros where a trial starts, and what the call before answered
+    from then on. feedback is (previous action, previous reward, 1 if the step before ended its attempt else 0),
+    zeros where a trial starts. parameters, memory_size, observation_size, action_size, feedback_size: the lengths of
+    its vectors. discrete: the actions are one-hot, mean holds logits and log_std is empty. Raises ValueError for
+    another graph.
+    """
+
+    def __init__(self, graph: bytes) -> None:
+        self._session = session(graph)
+        shapes = {entry.name: entry.shape for entry in (*self._session.get_inputs(), *self._session.get_outputs())}
+        if list(shapes) != ["theta", *REMEMBERED, "mean", "log_std", "memory_next"] or any(
+            len(shape) != 1 or not isinstance(shape[0], int) for shape in shapes.values()
+        ):
+            raise ValueError(
+                f"the graph has inputs and outputs {shapes}, expected vectors theta, memory, observation, feedback -> "
+                "mean, log_std, memory_next; is it an act graph with a memory?"
+            )
+        sizes = {name: shape[0] for name, shape in shapes.items()}
+        action, memory = sizes["mean"], sizes["memory"]
+        fitting = {"feedback": action + 2, "memory_next": memory, "log_std": action if sizes["log_std"] else 0}
+        if any(sizes[name] != size for name, size in fitting.items()):
+            raise ValueError(
+                f"the graph has vectors of the sizes {sizes}, expected {fitting} beside these actions and memory; "
+                "is it an act graph with a memory?"
+            )
+        self.parameters: int = sizes["theta"]
+        self.memory_size: int = memory
+        self.observation_size: int = sizes["observation"]
+        self.action_size: int = action
+        self.feedback_size: int = sizes["feedback"]
+        self.discrete = sizes["log_std"] == 0
+        self._run = self._session.run
+        self._outputs = ["mean", "log_std", "memory_next"]
+
+    def __call__(
+        self, theta: Vector, memory: Vector, observation: Vector, feedback: Vector
+    ) -> tuple[Vector, Vector, Vector]:
+        """mean and log_std float32[action_size] and memory_next float32[memory_size], for vectors of the sizes above.
+
+        Raises ValueError, and lets NaN through, as `Policy` does.
+        """
+        feed = {"theta": theta, "memory": memory, "observation": observation, "feedback": feedback}
+        try:
+            mean, log_std, following = self._run(self._outputs, feed)
+        except Exception:
+            sizes = (self.parameters, self.memory_size, self.observation_size, self.feedback_size)
+            for (name, value), size in zip(feed.items(), sizes, strict=True):
+                refuse(name, value, (size,))
+            raise
+        return mean, log_std, following
+
+
+def open_policy(graph: bytes) -> Policy | RecurrentPolicy:
+    """The act graph with or without a memory, whichever its inputs say. Raises ValueError for another graph."""
+    names = {entry.name for entry in session(graph).get_inputs()}
+    return RecurrentPolicy(graph) if "memory" in names else Policy(graph)

@@ -15,7 +15,7 @@ from envs.robot_env import make
 from metarl.benchmarks.machine import clocked
 from metarl.console import Show
 from metarl.graphs import act_graph
-from metarl.networks import GaussianMLP
+from metarl.networks import MLP
 from metarl.sampling.processes import make_sampler
 from metarl.sampling.worker import Actor, Trial, draw_tasks
 
@@ -28,7 +28,7 @@ def bench_rollout(name: str, show: Show) -> dict[str, float]:
     """Steps per second of one and two processes that act for themselves, and of SubprocVecEnv at its best."""
     torch.set_num_threads(1)
     env = make(name)
-    network = GaussianMLP(env.interface.observation_size, env.interface.action_size, HIDDEN)
+    network = MLP(env.interface.observation_size, env.interface.action_size, HIDDEN)
     theta = network.initial(torch.Generator().manual_seed(0)).numpy()
     tasks = draw_tasks(env.task_space, "train", (0, 0), TRIALS)
     env.close()

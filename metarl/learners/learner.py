@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
+import torch
 from torch import Tensor
 
 from envs.tasks import Task
+from export.device.search import Search
 from metarl.adaptation import Step
+from metarl.config import Config
 from metarl.episodes import Episodes
-from metarl.networks import GaussianMLP
+from metarl.memory import Memory
+from metarl.networks import MLP
 from metarl.objectives import Objective
 from metarl.sampling.serial import Sampler
 
@@ -18,18 +22,19 @@ ACTOR = "learner"  # under which samplers know a learner's policy
 
 
 class Learner(Protocol):
-    """An initialization theta [P] of `network`, and step sizes [K, P] for `adapt`."""
+    """An initialization theta [P] of `network`. How it adapts, the protocols below say."""
 
-    network: GaussianMLP
+    config: Config
     objective: Objective
-    theta: Tensor
-    step_sizes: Tensor
 
-    def adapt(self, theta: Tensor, step: Tensor, *fields: Tensor) -> Step:
-        """Inner step number `step` (int64 scalar) on the objective's fields, in order: the graph of `adapt.onnx`."""
+    @property
+    def network(self) -> MLP | Memory: ...
+
+    @property
+    def theta(self) -> Tensor: ...
 
     def gather(self, sampler: Sampler, tasks: Sequence[Task], key: tuple[int, int]) -> list[Episodes]:
-        """What an outer step learns from: each inner step's batch, then the query, with fields [task, episode, ...].
+        """What an outer step learns from, with fields [task, episode, ...].
 
         key: run seed and iteration, the start of every trial's key.
         """
@@ -46,3 +51,61 @@ class Learner(Protocol):
 
     def load(self, state: dict[str, Tensor]) -> None:
         """Raises ValueError for the state of a learner of another size."""
+
+
+@runtime_checkable
+class ByGradient(Learner, Protocol):
+    """Adapts by gradient steps of its objective, of the sizes step_sizes [K, A]: on theta's first A entries."""
+
+    @property
+    def network(self) -> MLP: ...
+
+    @property
+    def step_sizes(self) -> Tensor: ...
+
+    def adapt(self, theta: Tensor, step: Tensor, *fields: Tensor) -> Step:
+        """Inner step number `step` (int64 scalar) from theta [P] on the objective's fields, in order."""
+
+
+@runtime_checkable
+class BySearch(Learner, Protocol):
+    """Adapts by trying perturbed parameters."""
+
+    search: Search
+
+    @property
+    def network(self) -> MLP: ...
+
+
+@runtime_checkable
+class ByMemory(Learner, Protocol):
+    """Adapts by remembering the attempts of a trial, `config.episodes` of them in training."""
+
+    @property
+    def network(self) -> Memory: ...
+
+    remembers: bool
+
+
+def initial(network: MLP | Memory, config: Config, start: Tensor | None) -> Tensor:
+    """The theta [P] that training begins with: random, or the policy `start` with zeros for what it lacks.
+
+    Raises ValueError for a policy that does not fit.
+    """
+    theta = network.initial(torch.Generator().manual_seed(config.seed))
+    return theta if start is None else begin_with(network, theta, start)
+
+
+def begin_with(network: MLP | Memory, theta: Tensor, start: Tensor) -> Tensor:
+    """theta [P] with a plain policy's parameters in their places; a context is zero at first, so both act alike."""
+    if not isinstance(network, MLP):
+        raise ValueError("a memory learner cannot begin with a plain policy; leave `start` out")
+    plain = MLP(network.observation, network.action, network.hidden, network.discrete, activation=network.activation)
+    if start.shape != (plain.size,):
+        raise ValueError(f"start has {start.numel()} parameters, expected {plain.size} for hidden {network.hidden}")
+    (inputs, outputs), (known, _) = network.layers[0], plain.layers[0]
+    first = network.context + inputs * outputs
+    weight = theta[network.context : first].reshape(outputs, inputs).clone()
+    weight[:, :known] = start[: known * outputs].reshape(outputs, known)
+    body = torch.cat([theta[: network.context], weight.flatten(), start[known * outputs :]])
+    return torch.cat([body, theta[len(body) :]])

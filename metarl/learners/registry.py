@@ -3,22 +3,63 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
+import torch
+
+from metarl.checkpoint import load_theta
 from metarl.config import Config
+from metarl.learners.es_maml import ESMAML
 from metarl.learners.learner import Learner
-from metarl.learners.maml import MAML
-from metarl.networks import GaussianMLP
-from metarl.objectives import OBJECTIVES, Objective
-from robots.interface import Interface
+from metarl.learners.maml import MAML, RULES
+from metarl.learners.memory import MemoryLearner
+from metarl.learners.reptile import Reptile
+from metarl.mann import MANN
+from metarl.memory import GRUMemory, Memory
+from metarl.networks import MLP
+from metarl.objectives import Demonstration, Objective, Prediction, Reward
+from metarl.problem import Problem
+from metarl.snail import SNAIL
 
-LEARNERS: dict[str, Callable[[GaussianMLP, Objective, Config], Learner]] = {"maml": MAML}
+LEARNERS: dict[str, Callable[..., Learner]] = {
+    **dict.fromkeys(RULES, MAML),
+    "reptile": Reptile,
+    "es_maml": ESMAML,
+    **dict.fromkeys(("rl2", "mann", "snail"), MemoryLearner),
+}
 
 
-def make_learner(config: Config, interface: Interface) -> Learner:
-    """The config's learner, untrained. Raises ValueError for a learner or objective that is not known."""
-    if config.learner not in LEARNERS:
-        raise ValueError(f"learner {config.learner!r} is unknown, expected one of {sorted(LEARNERS)}")
-    if config.objective not in OBJECTIVES:
-        raise ValueError(f"objective {config.objective!r} is unknown, expected one of {sorted(OBJECTIVES)}")
-    network = GaussianMLP(interface.observation_size, interface.action_size, config.hidden)
-    return LEARNERS[config.learner](network, OBJECTIVES[config.objective], config)
+def make_learner(config: Config, problem: Problem) -> Learner:
+    """The config's learner, untrained. Raises ValueError for an objective that the environment cannot serve."""
+    objective = make_objective(config, problem)
+    if objective.gather == "guided" and not problem.guided:
+        raise ValueError(
+            f"objective {config.objective!r} needs guided motions, which {config.env} has not; use 'reward'"
+        )
+    start = None if config.start is None else torch.from_numpy(load_theta(Path(config.start)))
+    return LEARNERS[config.learner](make_network(config, problem), objective, config, start)
+
+
+def make_objective(config: Config, problem: Problem) -> Objective:
+    if config.objective == "reward":
+        return Reward(config.discount)
+    return Prediction(problem.felt) if config.objective == "prediction" else Demonstration()
+
+
+def make_network(config: Config, problem: Problem) -> MLP | Memory:
+    sizes, width = (problem.observation, problem.action, problem.discrete), config.hidden[0] if config.hidden else 1
+    if config.learner == "rl2":
+        return GRUMemory(*sizes, hidden=width)
+    if config.learner == "mann":
+        return MANN(*sizes, hidden=width, slots=config.slots)
+    if config.learner == "snail":
+        return SNAIL(*sizes, length=config.episodes * problem.horizon, filters=width)
+    return MLP(
+        problem.observation,
+        problem.action,
+        config.hidden,
+        problem.discrete,
+        context=config.context if config.learner == "cavia" else 0,
+        predicts=len(problem.felt) if config.objective == "prediction" else 0,
+        activation=config.activation,
+    )

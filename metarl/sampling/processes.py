@@ -7,6 +7,7 @@ import os
 import threading
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from typing import Any
 
 from envs.robot_env import make
 from metarl.episodes import Episodes
@@ -16,10 +17,10 @@ from metarl.sampling.worker import Actor, Trial, Worker
 _worker: Worker  # of this process, once it is a worker
 
 
-def _start(env_id: str, actors: Mapping[str, Actor]) -> None:
+def _start(env_id: str, actors: Mapping[str, Actor], options: Mapping[str, Any]) -> None:
     global _worker
     end_with_parent()
-    _worker = Worker(env_id, actors)
+    _worker = Worker(env_id, actors, options)
 
 
 def end_with_parent() -> None:
@@ -41,10 +42,10 @@ def _run(trial: Trial) -> Episodes:
 class ProcessSampler:
     """`workers` processes, each with a world of its own. Raises BrokenProcessPool if one dies."""
 
-    def __init__(self, env_id: str, actors: Mapping[str, Actor], workers: int) -> None:
-        make(env_id).close()  # a wrong id should fail here, not in every worker
+    def __init__(self, env_id: str, actors: Mapping[str, Actor], workers: int, options: Mapping[str, Any]) -> None:
+        make(env_id, **options).close()  # a wrong id should fail here, not in every worker
         self._pool = ProcessPoolExecutor(
-            workers, multiprocessing.get_context("spawn"), initializer=_start, initargs=(env_id, actors)
+            workers, multiprocessing.get_context("spawn"), initializer=_start, initargs=(env_id, actors, options)
         )
 
     def sample(self, trials: Sequence[Trial]) -> list[Episodes]:
@@ -54,8 +55,11 @@ class ProcessSampler:
         self._pool.shutdown(cancel_futures=True)
 
 
-def make_sampler(env_id: str, actors: Mapping[str, Actor], workers: int) -> Sampler:
-    """A sampler with `workers` processes; with 0, in this process."""
+def make_sampler(
+    env_id: str, actors: Mapping[str, Actor], workers: int, options: Mapping[str, Any] | None = None
+) -> Sampler:
+    """A sampler with `workers` processes; with 0, in this process. options: fields of the environment's job."""
     if workers < 0:
         raise ValueError(f"workers is {workers}, expected 0 (in this process) or more")
-    return ProcessSampler(env_id, actors, workers) if workers else SerialSampler(env_id, actors)
+    options = options or {}
+    return ProcessSampler(env_id, actors, workers, options) if workers else SerialSampler(env_id, actors, options)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 from metarl.episodes import Episodes
 from metarl.sampling.worker import Actor, Trial, Worker
@@ -20,8 +20,8 @@ class Sampler(Protocol):
 class SerialSampler:
     """One worker in this process."""
 
-    def __init__(self, env_id: str, actors: Mapping[str, Actor]) -> None:
-        self._worker = Worker(env_id, actors)
+    def __init__(self, env_id: str, actors: Mapping[str, Actor], options: Mapping[str, Any] | None = None) -> None:
+        self._worker = Worker(env_id, actors, options or {})
 
     def sample(self, trials: Sequence[Trial]) -> list[Episodes]:
         return [self._worker.run(trial) for trial in trials]

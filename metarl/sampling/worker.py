@@ -9,16 +9,18 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
 from envs.robot_env import make
 from envs.tasks import Split, Task, TaskSpace
-from export.device.policy import Policy
+from export.device.policy import RecurrentPolicy, open_policy
 from metarl.episodes import Episodes, Float
 from metarl.sampling.point import PointController
 from robots.spec import Array
+
+Act = Callable[[Float], tuple[Float, Float]]  # observation -> mean and log standard deviation of the action
 
 
 class Stream(IntEnum):
@@ -28,6 +30,7 @@ class Stream(IntEnum):
     WORLD = 1
     ACTION = 2
     GUIDE = 3
+    PARAMETERS = 4
 
 
 def seed(stream: Stream, key: tuple[int, ...]) -> np.random.SeedSequence:
@@ -66,34 +69,54 @@ class Trial:
     point: tuple[Array, Array] | None = None
 
 
+class Remembering:
+    """A policy with memory over the attempts of one trial; before it acts again it is told how the last step went."""
+
+    def __init__(self, policy: RecurrentPolicy, theta: Float) -> None:
+        self._policy, self._theta = policy, theta
+        self._memory = np.zeros(policy.memory_size, np.float32)
+        self._feedback = np.zeros(policy.feedback_size, np.float32)
+
+    def __call__(self, observation: Float) -> tuple[Float, Float]:
+        mean, log_std, self._memory = self._policy(self._theta, self._memory, observation, self._feedback)
+        return mean, log_std
+
+    def feel(self, action: Float, reward: float, done: bool) -> None:
+        self._feedback = np.array([*action, reward, done], np.float32)
+
+
 class Worker:
     """Lives through trials, one after the other, in one world that is loaded once."""
 
-    def __init__(self, env_id: str, actors: Mapping[str, Actor]) -> None:
-        self._env = make(env_id)
+    def __init__(self, env_id: str, actors: Mapping[str, Actor], options: Mapping[str, Any]) -> None:
+        self._env = make(env_id, **options)
         self._actors = actors
-        self._policies = {name: Policy(actor.graph) for name, actor in actors.items()}
+        self._policies = {name: open_policy(actor.graph) for name, actor in actors.items()}
 
     def run(self, trial: Trial) -> Episodes:
         """All episodes of a trial, fields [episode, time, ...]."""
         if trial.mode == "guided":
             return self._guided(trial)
-        return Episodes.stack([self._attempt(trial, index, self._act(trial)) for index in range(trial.episodes)])
+        remembers = isinstance(self._policies.get(trial.actor), RecurrentPolicy)
+        acts = [self._act(trial)] * trial.episodes if remembers else [self._act(trial) for _ in range(trial.episodes)]
+        return Episodes.stack([self._attempt(trial, index, act) for index, act in enumerate(acts)])
 
     def close(self) -> None:
         self._env.close()
 
-    def _act(self, trial: Trial) -> Callable[[Float], tuple[Float, Float]]:
+    def _act(self, trial: Trial) -> Act:
         if trial.point is not None:
             return PointController(self._env.job.spec, self._env.interface, *trial.point)
         policy, theta = self._policies[trial.actor], trial.theta
         assert theta is not None, "a trial that acts by a policy carries its parameters"
+        if isinstance(policy, RecurrentPolicy):
+            return Remembering(policy, theta)
         if not self._actors[trial.actor].privileged:
             return lambda observation: policy(theta, observation)
         known = self._env.task_space.encode(trial.task).astype(np.float32)
         return lambda observation: policy(theta, np.concatenate([observation, known]))
 
-    def _attempt(self, trial: Trial, index: int, act: Callable[[Float], tuple[Float, Float]]) -> Episodes:
+    def _attempt(self, trial: Trial, index: int, act: Act) -> Episodes:
         env, key = self._env, (*trial.key, index)
         noise = np.zeros((env.job.horizon, env.interface.action_size), np.float32)
         if trial.mode == "explore":
@@ -108,7 +131,10 @@ class Worker:
             actions.append(action)
             rewards.append(reward)
             errors.append(info["error"])
-            if ended or stopped:
+            last = ended or stopped or step + 1 == env.job.horizon
+            if isinstance(act, Remembering):
+                act.feel(action, float(reward), last)
+            if last:
                 break
         lived = np.ones(len(rewards), np.float32)
         episode = Episodes(

@@ -54,7 +54,7 @@ def test_make_names_the_ids_it_knows():
         (IDS[0], {"job": "Read"}, r"job is 'Read', expected one of \['Reach', 'Seek'\]"),
         (IDS[0], {"robot": "pandora"}, r"robot is 'pandora', expected one of \['iiwa', .*\] or a RobotSpec"),
         ("metarl/A1Walk-v0", {"robot": 1}, r"robot is 1, expected one of \['a1', .* or a RobotSpec"),
-        ("CartPole-v1", {}, r"'CartPole-v1' is no RobotEnv.*'engine'"),
+        ("CartPole-v1", {}, r"'CartPole-v1' is no RobotEnv"),
     ],
 )
 def test_make_names_what_an_environment_takes(env_id: str, options: dict, says: str):

@@ -1,7 +1,7 @@
-"""A toy robot's policy, both kinds of adaptation, their graphs and bundles; small, and exported once."""
+"""A toy robot's policies and their ways to adapt, their graphs and bundles; small, and exported once."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -9,15 +9,18 @@ import pytest
 import torch
 from torch import Tensor
 
-from export.bundle import Adaptation, Contents, write
+from export.bundle import Adaptation, Contents, Memory, write
 from export.device.adapter import OUTPUTS
 from export.device.manifest import Collect
+from export.device.search import Search
 from export.graphs import export_graph
 from robots.actions import JointIncrement
 from robots.interface import Interface, ObservationTerm
 
 OBSERVATION, HIDDEN, ACTION = 4, 8, 2
 PARTS = (HIDDEN * OBSERVATION, HIDDEN, ACTION * HIDDEN, ACTION, ACTION)
+UNITS, HEARD = 3, OBSERVATION + ACTION + 2  # of the policy with memory
+MEMORY_PARTS = (UNITS * (HEARD + UNITS), UNITS * (HEARD + UNITS), ACTION * UNITS, ACTION, ACTION)
 FIELDS = {
     "demonstration": ("observation", "action", "mask"),
     "reward": ("observation", "action", "reward", "mask"),
@@ -38,6 +41,15 @@ def act(theta: Tensor, observation: Tensor) -> tuple[Tensor, Tensor]:
     w1, b1, w2, b2, log_std = theta.split(PARTS)
     hidden = torch.tanh(observation @ w1.view(HIDDEN, OBSERVATION).T + b1)
     return hidden @ w2.view(ACTION, HIDDEN).T + b2, log_std
+
+
+def remember(theta: Tensor, memory: Tensor, observation: Tensor, feedback: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """A gated cell whose units are also the hidden layer."""
+    gate, candidate, weight, bias, log_std = theta.split(MEMORY_PARTS)
+    heard = torch.cat([observation, feedback, memory])
+    keep = torch.sigmoid(gate.view(UNITS, -1) @ heard)
+    following = keep * memory + (1 - keep) * torch.tanh(candidate.view(UNITS, -1) @ heard)
+    return weight.view(ACTION, UNITS) @ following + bias, log_std, following
 
 
 def demonstration(theta: Tensor, observation: Tensor, action: Tensor, mask: Tensor) -> Tensor:
@@ -152,3 +164,67 @@ def bundles(toys: dict[str, Toy], tmp_path_factory: pytest.TempPathFactory) -> d
 @pytest.fixture(scope="session")
 def bundle(bundles: dict[str, Path]) -> Path:
     return bundles["demonstration"]
+
+
+@pytest.fixture(scope="session")
+def memory_graph() -> bytes:
+    sizes = {"theta": sum(MEMORY_PARTS), "memory": UNITS, "observation": OBSERVATION, "feedback": ACTION + 2}
+    example = {name: torch.zeros(size) for name, size in sizes.items()}
+    return export_graph(remember, example, ("mean", "log_std", "memory_next"))
+
+
+@dataclass(frozen=True)
+class Remembering:
+    """The torch function and graph of a policy with memory."""
+
+    theta: np.ndarray
+    act: Callable[..., tuple[Tensor, Tensor, Tensor]]
+    graph: bytes
+
+
+@pytest.fixture(scope="session")
+def remembering(memory_graph: bytes) -> Remembering:
+    theta = np.random.default_rng(2).normal(0, 0.7, sum(MEMORY_PARTS)).astype(np.float32)
+    return Remembering(theta, remember, memory_graph)
+
+
+@pytest.fixture(scope="session")
+def memory_contents(remembering: Remembering) -> Contents:
+    """A policy that was trained on trials of 3 attempts."""
+    rng = np.random.default_rng(3)
+    feedback = rng.normal(size=(8, ACTION + 2)).astype(np.float32)
+    feedback[:, -1] = np.arange(8) == 5
+    feedback[0] = 0
+    return Contents(
+        interface=TABLE,
+        horizon=12,
+        learner="rl2",
+        act=remembering.graph,
+        theta=remembering.theta,
+        observations=rng.normal(size=(8, OBSERVATION)).astype(np.float32),
+        memory=Memory(UNITS, 3, feedback),
+    )
+
+
+@pytest.fixture(scope="session")
+def memory_bundle(memory_contents: Contents, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("memory") / "memory.zip"
+    write(path, memory_contents)
+    return path
+
+
+SEARCHES = {
+    "climb": Search("climb", sigma=0.1, rate=0.0, tries=8, episodes=1, rounds=5),
+    "estimate": Search("estimate", sigma=0.05, rate=0.01, tries=6, episodes=2, rounds=4),
+}
+
+
+@pytest.fixture(scope="session")
+def search_bundles(toys: dict[str, Toy], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """A policy that climbs, and one that estimates."""
+    folder = tmp_path_factory.mktemp("search")
+    paths = {kind: folder / f"{kind}.zip" for kind in SEARCHES}
+    for kind, path in paths.items():
+        contents = toys["reward"].contents()
+        write(path, replace(contents, learner="es_maml", adaptation=None, search=SEARCHES[kind]))
+    return paths

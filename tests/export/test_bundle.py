@@ -9,14 +9,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from export.bundle import write
+from export.bundle import Memory, write
 from export.device import BundleError
 from export.device.archive import LARGEST
 from export.device.bundle import inspect, load
-from export.device.manifest import Manifest
+from export.device.manifest import Manifest, Recurrence
+from export.device.policy import RecurrentPolicy
+from export.device.search import Search, candidates
+from export.graphs import export_graph
 from robots.actions import GaitResidual, JointIncrement, JointTarget, ToolIncrement
 from robots.arms import PANDA
 from robots.gait import Gait
@@ -82,7 +86,7 @@ def test_what_is_written_is_read(toy, bundles):
 
 def test_the_manifest_states_the_contract(bundle):
     values = json.loads(files(bundle)["manifest.json"])
-    assert values["schema"] == 1
+    assert values["schema"] == 2
     assert values["joints"] == [{"name": name, "unit": "rad", "lower": -1.0, "upper": 1.0} for name in "ab"]
     assert values["control_hz"] == 50
     assert values["batch"][1] == {"name": "action", "dtype": "float32", "axes": ["episode", "time", 2]}
@@ -96,6 +100,32 @@ def test_a_policy_that_does_not_adapt_has_a_bundle_too(toys, tmp_path):
     bundle = load(tmp_path / "fixed.zip")
     assert bundle.adapter is None
     assert (bundle.manifest.objective, bundle.manifest.batch, bundle.manifest.step_sizes) == (None, (), None)
+
+
+def test_a_policy_with_memory_has_a_bundle_too(memory_contents, memory_bundle):
+    bundle, values = load(memory_bundle), json.loads(files(memory_bundle)["manifest.json"])
+    assert bundle.adapter is None
+    assert bundle.manifest.memory == Recurrence(3, "trial", 3)
+    assert (bundle.manifest.adapts, bundle.manifest.steps) == ("memory", 2)
+    assert values["memory"] == {"size": 3, "reset": "trial", "episodes": 3}
+    assert (values["search"], values["batch"], values["collect"]) == (None, [], None)
+    assert bundle.manifest == Manifest.from_json(bundle.manifest.to_json())
+    assert sorted(files(memory_bundle)) == sorted(
+        [
+            *NAMES[:3],
+            "theta.npy",
+            *(f"golden/act.{name}.npy" for name in ("observation", "feedback", "mean", "log_std", "memory_next")),
+        ]
+    )
+
+
+@pytest.mark.parametrize("kind", ["climb", "estimate"])
+def test_a_policy_that_searches_has_a_bundle_too(search_bundles, kind):
+    manifest = load(search_bundles[kind]).manifest
+    assert manifest.search.kind == kind
+    assert (manifest.adapts, manifest.steps) == ("search", manifest.search.rounds)
+    assert manifest == Manifest.from_json(manifest.to_json())
+    assert "adapt.onnx" not in files(search_bundles[kind])
 
 
 def test_equal_contents_give_equal_bytes(toys, bundle, tmp_path):
@@ -122,6 +152,48 @@ def test_a_failed_write_leaves_the_old_file_alone(toys, bundle, tmp_path, change
         write(path, dataclasses.replace(toys["demonstration"].contents(), **changes))
     assert path.read_bytes() == bundle.read_bytes()
     assert list(tmp_path.iterdir()) == [path]
+
+
+FEEDBACK = np.zeros((8, 4), np.float32)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"memory": None}, "act graph has a memory and the contents have none"),
+        ({"memory": Memory(4, 3, FEEDBACK)}, r"act.onnx has the sizes \[76, 4, 2, 3\], expected \[76, 4, 2, 4\]"),
+        ({"memory": Memory(3, 0, FEEDBACK)}, "memory.episodes is 0, expected at least 1"),
+        ({"memory": Memory(3, 3, FEEDBACK[:7])}, r"feedback has shape \[7, 4\] beside observations \[8, 4\]"),
+        ({"memory": Memory(3, 3, FEEDBACK[:, :3])}, r"feedback is float32\[3\], expected float32\[4\]"),
+        ({"memory": Memory(3, 3, FEEDBACK + 1)}, "zeros where a trial starts"),
+        ({"search": Search("climb", 0.1, 0.0, 2, 1, 1)}, "manifest has memory and search, expected one"),
+    ],
+)
+def test_a_memory_that_does_not_fit_is_not_written(memory_contents, tmp_path, changes, message):
+    with pytest.raises(ValueError, match=message):
+        write(tmp_path / "policy.zip", dataclasses.replace(memory_contents, **changes))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_memory_without_a_graph_that_has_one_is_not_written(toys, tmp_path):
+    contents = dataclasses.replace(toys["reward"].contents(), adaptation=None, memory=Memory(3, 3, FEEDBACK))
+    with pytest.raises(ValueError, match="act graph has no memory and the contents have one"):
+        write(tmp_path / "policy.zip", contents)
+    contents = dataclasses.replace(toys["reward"].contents(), search=Search("climb", 0.1, 0.0, 2, 1, 1))
+    with pytest.raises(ValueError, match="manifest has batch and search, expected one"):
+        write(tmp_path / "policy.zip", contents)
+
+
+def test_one_hot_actions_are_no_robots(memory_contents, tmp_path):
+    def discrete(theta, memory, observation, feedback):
+        return theta[:2] + observation[:2], theta[:0], memory + feedback[:3]
+
+    sizes = {"theta": 76, "memory": 3, "observation": 4, "feedback": 4}
+    graph = export_graph(
+        discrete, {name: torch.zeros(size) for name, size in sizes.items()}, ("mean", "log_std", "memory_next")
+    )
+    with pytest.raises(BundleError, match=r"log_std.npy has the sizes \[8, 0\], expected \[8, 2\]"):
+        write(tmp_path / "policy.zip", dataclasses.replace(memory_contents, act=graph))
 
 
 def test_a_missing_folder_is_named(toys, tmp_path):
@@ -182,9 +254,9 @@ def edit(text: str, key: str, value: str) -> str:
     ("key", "value", "message"),
     [
         ("extra", "1", r"unknown keys \['extra'\]"),
-        ("schema", "2", "has schema 2, expected 1; install the version that wrote the bundle"),
-        ("schema", "true", "has schema True, expected 1"),
-        ("schema", '1, "schema": 1', "has the key 'schema' twice"),
+        ("schema", "1", "has schema 1, expected 2; install the version that wrote the bundle"),
+        ("schema", "true", "has schema True, expected 2"),
+        ("schema", '2, "schema": 2', "has the key 'schema' twice"),
         ("horizon", "NaN", "number NaN, which is not finite"),
         ("provenance", '{"loss": Infinity}', "number Infinity"),
         ("provenance", '{"loss": 1e999}', "number 1e999"),
@@ -217,6 +289,49 @@ def test_an_edited_manifest_is_refused_by_what_is_wrong(bundle, tmp_path, key, v
     path = pack(tmp_path / "edited.zip", contents, edit(contents["manifest.json"].decode(), key, value))
     with pytest.raises(BundleError, match=message):
         load(path)
+
+
+CLIMB = {"kind": "climb", "sigma": 0.1, "rate": 0, "tries": 8, "episodes": 1, "rounds": 5}
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("memory", None, "golden is"),
+        ("memory", {}, r"memory has the unknown keys \[\] and lacks \['episodes', 'reset', 'size'\]"),
+        ("memory", {"size": 3, "reset": "trial", "episodes": 3, "more": 1}, r"unknown keys \['more'\]"),
+        ("memory", {"size": 0, "reset": "trial", "episodes": 3}, "memory.size is 0, expected at least 1"),
+        ("memory", {"size": 3.0, "reset": "trial", "episodes": 3}, "memory.size is 3.0, expected int"),
+        ("memory", {"size": 3, "reset": "episode", "episodes": 3}, "reset is 'episode', expected 'trial'"),
+        ("memory", {"size": 3, "reset": "trial", "episodes": True}, "episodes is True, expected int"),
+        ("memory", {"size": 5, "reset": "trial", "episodes": 3}, r"sizes \[76, 4, 2, 3\], expected \[76, 4, 2, 5\]"),
+        ("memory", [3], "memory is .3., expected dict or null"),
+        ("search", CLIMB, "manifest has memory and search, expected one of them at most"),
+        ("search", CLIMB | {"kind": "magic"}, "search kind is 'magic', expected one of"),
+        ("search", CLIMB | {"sigma": 0}, "sigma 0.0"),
+        ("search", CLIMB | {"sigma": 1e300}, r"sigma 1e\+300"),
+        ("search", CLIMB | {"tries": 10**17}, "expected 1 to 10000"),
+        ("search", CLIMB | {"sigma": "0.1"}, "search.sigma is '0.1', expected int or float"),
+        ("search", CLIMB | {"kind": "estimate"}, "search has rate 0"),
+        ("search", CLIMB | {"rate": -1.0}, "rate -1.0, expected sigma in"),
+        ("search", CLIMB | {"tries": 0}, "search has tries 0, expected 1 to 10000"),
+        ("search", CLIMB | {"rounds": 1.5}, "search.rounds is 1.5, expected int"),
+        ("search", CLIMB | {"more": 1}, r"unknown keys \['more'\]"),
+    ],
+)
+def test_an_edited_memory_or_search_is_refused(memory_bundle, tmp_path, key, value, message):
+    contents = files(memory_bundle)
+    values = json.loads(contents["manifest.json"]) | {key: value}
+    with pytest.raises(BundleError, match=message):
+        load(pack(tmp_path / "edited.zip", contents, json.dumps(values)))
+
+
+def test_a_manifest_without_memory_or_search_says_so(bundle, tmp_path):
+    contents = files(bundle)
+    for key in ("memory", "search"):
+        values = json.loads(contents["manifest.json"])
+        assert values.pop(key, "missing") is None
+        refused(pack(tmp_path / "edited.zip", contents, json.dumps(values)), rf"lacks \['{key}'\]")
 
 
 @pytest.mark.parametrize(
@@ -296,6 +411,30 @@ def test_an_action_with_a_part_replaced_is_refused_or_understood(manifest, data,
     taken.interface.command(action, taken.interface.start(sample), sample)
 
 
+@given(data=st.data(), junk=st.sampled_from((*JUNK, 3, 0.5, "trial", "estimate", CLIMB)))
+def test_a_memory_or_search_with_a_part_replaced_is_refused_or_understood(memory_bundle, search_bundles, data, junk):
+    """As above, and never two ways to adapt at once."""
+    way, path = data.draw(
+        st.sampled_from([("memory", memory_bundle), *(("search", p) for p in search_bundles.values())])
+    )
+    at = values = json.loads(files(path)["manifest.json"])
+    key = data.draw(st.sampled_from(["memory", "search", "batch"]))
+    if key == way and data.draw(st.integers(0, 3)):
+        at = values[way]
+        key = data.draw(st.sampled_from(sorted(at)))
+    at[key] = junk
+    try:
+        taken = Manifest.from_json(json.dumps(values).encode())
+    except BundleError:
+        return
+    assert Manifest.from_json(taken.to_json()) == taken
+    assert [bool(taken.batch), taken.memory is not None, taken.search is not None].count(True) <= 1
+    assert taken.steps >= 0
+    if taken.search is not None:
+        assert (type(taken.search.sigma), type(taken.search.rate)) == (float, float)
+        assert candidates(taken.search, np.zeros(3, np.float32), np.random.default_rng(0)).shape[1] == 3
+
+
 def test_an_edit_that_makes_sense_is_still_noticed(bundle, tmp_path):
     contents = files(bundle)
     contents["manifest.json"] = contents["manifest.json"].replace(b'"lead": 0.3', b'"lead": 3.0')
@@ -344,6 +483,36 @@ def test_an_array_that_claims_to_be_huge_is_refused(bundle, tmp_path):
         load(replaced(tmp_path / "edited.zip", bundle, "theta.npy", data))
 
 
+@pytest.mark.parametrize("name", ["observation", "feedback", "mean", "log_std", "memory_next"])
+def test_other_golden_vectors_of_a_memory_are_noticed(memory_bundle, tmp_path, name):
+    name = f"golden/act.{name}.npy"
+    data = files(memory_bundle)[name]
+    values = np.frombuffer(data[128:], np.float32) * np.float32(1.001)
+    with pytest.raises(BundleError, match=r"does not answer its golden vectors on this machine: \w+ differs by"):
+        load(replaced(tmp_path / "edited.zip", memory_bundle, name, data[:128] + values.tobytes()))
+
+
+def test_golden_vectors_of_a_memory_are_a_sequence(memory_contents, memory_bundle, tmp_path):
+    """The same pairs in another order, each of them answered rightly from zero memory alone, do not pass."""
+    policy, theta = RecurrentPolicy(memory_contents.act), memory_contents.theta
+    answers = [
+        policy(theta, np.zeros(3, np.float32), seen, heard)
+        for seen, heard in zip(memory_contents.observations, memory_contents.memory.feedback, strict=True)
+    ]
+    np.save(tmp_path / "array.npy", np.stack([mean for mean, *_ in answers]))
+    path = replaced(
+        tmp_path / "edited.zip", memory_bundle, "golden/act.mean.npy", (tmp_path / "array.npy").read_bytes()
+    )
+    with pytest.raises(BundleError, match="mean differs by"):
+        load(path)
+    np.save(tmp_path / "array.npy", memory_contents.memory.feedback[::-1].copy())
+    path = replaced(
+        tmp_path / "edited.zip", memory_bundle, "golden/act.feedback.npy", (tmp_path / "array.npy").read_bytes()
+    )
+    with pytest.raises(BundleError, match="zeros where a trial starts"):
+        load(path)
+
+
 @pytest.mark.parametrize("name", ["golden/act.mean.npy", "golden/adapt.theta_next.npy", "golden/adapt.loss.npy"])
 def test_other_golden_vectors_are_noticed(bundle, tmp_path, name):
     data = files(bundle)[name]
@@ -352,10 +521,13 @@ def test_other_golden_vectors_are_noticed(bundle, tmp_path, name):
         load(replaced(tmp_path / "edited.zip", bundle, name, data[:128] + values.tobytes()))
 
 
-def test_graphs_that_do_not_fit_are_refused(bundle, tmp_path, toys):
+def test_graphs_that_do_not_fit_are_refused(bundle, memory_bundle, memory_graph, tmp_path, toys):
+    with pytest.raises(BundleError, match="is it an act graph with a memory"):
+        load(replaced(tmp_path / "edited.zip", memory_bundle, "act.onnx", toys["reward"].act_graph))
     act, adapt = files(bundle)["act.onnx"], files(bundle)["adapt.onnx"]
     for name, graph, message in (
         ("act.onnx", adapt, "is it an act graph"),
+        ("act.onnx", memory_graph, r"is it an act graph\?"),
         ("adapt.onnx", act, "is it an adapt graph"),
         ("adapt.onnx", toys["reward"].adapt_graph, "reward"),
         ("act.onnx", act[:-9], "cannot load the graph"),

@@ -14,7 +14,8 @@ import torch
 from export.bundle import write
 from export.device import Device
 from export.device.adapter import Adapter
-from export.device.policy import Policy, session
+from export.device.policy import Policy, RecurrentPolicy, open_policy, session
+from export.graphs import export_graph
 
 ROOT = Path(__file__).parents[2]
 
@@ -46,6 +47,64 @@ def test_the_policy_answers_as_torch_does(toy):
 def test_the_policy_refuses_other_shapes_and_types(act_graph, theta, observation, message):
     with pytest.raises(ValueError, match=message):
         Policy(act_graph)(theta, observation)
+
+
+def test_a_policy_with_memory_answers_as_torch_does(remembering):
+    policy, rng = RecurrentPolicy(remembering.graph), np.random.default_rng(0)
+    sizes = (policy.parameters, policy.memory_size, policy.observation_size, policy.feedback_size, policy.action_size)
+    assert sizes == (76, 3, 4, 4, 2)
+    assert not policy.discrete
+    memory = np.zeros(3, np.float32)
+    for _ in range(20):
+        inputs = (remembering.theta, memory, *rng.normal(size=(2, 4)).astype(np.float32))
+        found = policy(*inputs)
+        wanted = remembering.act(*map(torch.from_numpy, inputs))
+        for ours, theirs in zip(found, wanted, strict=True):
+            np.testing.assert_allclose(ours, theirs.numpy(), atol=1e-6)
+        memory = found[2]
+
+
+@pytest.mark.parametrize("odd", range(4))
+def test_a_policy_with_memory_refuses_other_shapes_and_types(remembering, odd):
+    names = ("theta", "memory", "observation", "feedback")
+    for wrong, found in ((np.zeros(5, np.float32), r"float32\[5\]"), (np.zeros(4), r"float64\[4\]"), ([], "list")):
+        inputs = [np.zeros(size, np.float32) for size in (76, 3, 4, 4)]
+        inputs[odd] = wrong
+        with pytest.raises(ValueError, match=rf"{names[odd]} is {found}, expected float32"):
+            RecurrentPolicy(remembering.graph)(*inputs)
+
+
+def test_either_policy_is_opened_by_its_graph(toys, remembering):
+    toy = toys["reward"]
+    assert type(open_policy(toy.act_graph)) is Policy
+    assert type(open_policy(remembering.graph)) is RecurrentPolicy
+    with pytest.raises(ValueError, match=r"is it an act graph\?"):
+        open_policy(toy.adapt_graph)
+    with pytest.raises(ValueError, match=r"is it an act graph\?"):
+        Policy(remembering.graph)
+    with pytest.raises(ValueError, match="is it an act graph with a memory"):
+        RecurrentPolicy(toy.act_graph)
+    with pytest.raises(ValueError, match="cannot load the graph"):
+        open_policy(b"nonsense")
+
+
+@pytest.mark.parametrize("sizes", [(3, 4, 2, 2, 3), (3, 5, 2, 2, 3), (3, 4, 2, 1, 3), (3, 4, 2, 2, 2)])
+def test_a_memory_whose_sizes_do_not_fit_is_refused(sizes):
+    memory, feedback, *outputs = sizes
+
+    def act(theta, memory, observation, feedback):
+        total = theta.sum() + memory.sum() + observation.sum() + feedback.sum()
+        return tuple(total + torch.zeros(size) for size in outputs)
+
+    example = {"theta": 9, "memory": memory, "observation": 4, "feedback": feedback}
+    graph = export_graph(
+        act, {name: torch.zeros(size) for name, size in example.items()}, ("mean", "log_std", "memory_next")
+    )
+    if sizes == (3, 4, 2, 2, 3):
+        RecurrentPolicy(graph)
+        return
+    with pytest.raises(ValueError, match="the graph has vectors of the sizes"):
+        RecurrentPolicy(graph)
 
 
 def test_graphs_with_tensors_in_other_files_are_refused(act_graph):
@@ -163,6 +222,105 @@ def test_without_an_adapt_graph_adapting_is_refused(toys, tmp_path):
     device.act(np.zeros(4, np.float32))
     with pytest.raises(ValueError, match="'maml' has no gradient step"):
         device.adapt({}, 0)
+
+
+@pytest.fixture
+def rememberer(memory_bundle) -> Device:
+    return Device.load(memory_bundle)
+
+
+def steps(count: int, seed: int = 0) -> np.ndarray:
+    """Observations and feedbacks [count, 2, 4] from a trial's start."""
+    made = np.random.default_rng(seed).normal(size=(count, 2, 4)).astype(np.float32)
+    made[0, 1] = 0
+    return made
+
+
+def test_memory_makes_the_same_call_answer_otherwise_until_a_new_trial(rememberer):
+    trial = steps(6)
+    assert not rememberer.memory.any()
+    first = [rememberer.act(*step) for step in trial]
+    assert np.abs(rememberer.memory).max() > 0.01
+    assert not np.allclose(rememberer.act(*trial[0]), first[0], atol=1e-3)
+    rememberer.begin_trial()
+    assert not rememberer.memory.any()
+    np.testing.assert_array_equal([rememberer.act(*step) for step in trial], first)
+    assert not rememberer.memory.flags.writeable
+
+
+def test_exploring_remembers_as_acting_does(rememberer):
+    for step in steps(5):
+        rememberer.act(*step)
+    acted, rng = rememberer.memory.copy(), np.random.default_rng(0)
+    rememberer.begin_trial()
+    for seen, heard in steps(5):
+        rememberer.sample(seen, rng, heard)
+    np.testing.assert_array_equal(rememberer.memory, acted)
+
+
+def test_restore_another_theta_and_loading_begin_a_new_trial(rememberer, memory_bundle):
+    assert not Device.load(memory_bundle).memory.any()
+    for begin in (rememberer.restore, lambda: setattr(rememberer, "theta", rememberer.base)):
+        rememberer.act(*steps(1)[0] + 1)
+        assert rememberer.memory.any()
+        begin()
+        assert not rememberer.memory.any()
+
+
+def test_a_memory_is_of_one_device_alone(memory_bundle):
+    one, other = Device.load(memory_bundle), Device.load(memory_bundle)
+    one.act(*steps(1)[0])
+    assert one.memory.any()
+    assert not other.memory.any()
+
+
+@pytest.mark.parametrize(
+    ("heard", "message"),
+    [
+        (None, "feedback is missing, expected it for policies with memory"),
+        (np.zeros(3, np.float32), r"feedback is float32\[3\], expected float32\[4\]"),
+        (np.zeros(4), r"feedback is float64\[4\]"),
+        (np.array([0, 0, np.nan, 0], np.float32), "feedback holds NaN or infinity in 1 of 4 places"),
+    ],
+)
+def test_a_wrong_feedback_is_refused_and_not_remembered(rememberer, heard, message):
+    rememberer.act(*steps(1)[0])
+    before = rememberer.memory.copy()
+    for act in (rememberer.act, lambda seen, heard: rememberer.sample(seen, np.random.default_rng(0), heard)):
+        with pytest.raises(ValueError, match=message):
+            act(np.zeros(4, np.float32), heard)
+    with pytest.raises(ValueError, match="observation holds NaN"):
+        rememberer.act(np.full(4, np.nan, np.float32), np.zeros(4, np.float32))
+    np.testing.assert_array_equal(rememberer.memory, before)
+
+
+def test_a_memory_that_would_not_be_finite_is_refused(memory_contents, tmp_path):
+    def act(theta, memory, observation, feedback):
+        return theta[:2] + observation[:2], theta[2:4] + feedback[:2], memory + torch.exp(observation[:3])
+
+    sizes = {"theta": 76, "memory": 3, "observation": 4, "feedback": 4}
+    graph = export_graph(
+        act, {name: torch.zeros(size) for name, size in sizes.items()}, ("mean", "log_std", "memory_next")
+    )
+    write(tmp_path / "odd.zip", dataclasses.replace(memory_contents, act=graph))
+    device = Device.load(tmp_path / "odd.zip")
+    with pytest.raises(ValueError, match="memory_next holds NaN or infinity in 3 of 3 places"):
+        device.act(np.full(4, 1000, np.float32), np.zeros(4, np.float32))
+    assert not device.memory.any()
+
+
+def test_a_policy_without_memory_takes_no_feedback(device):
+    assert device.memory.shape == (0,)
+    device.begin_trial()
+    with pytest.raises(ValueError, match="feedback is given, expected it for policies with memory"):
+        device.act(np.zeros(4, np.float32), np.zeros(4, np.float32))
+
+
+def test_who_adapts_otherwise_refuses_gradient_steps(memory_bundle, search_bundles):
+    with pytest.raises(ValueError, match=r"'rl2' has no gradient step, .* it adapts by what it remembers"):
+        Device.load(memory_bundle).adapt({}, 0)
+    with pytest.raises(ValueError, match=r"'es_maml' has no gradient step, .* it adapts by trying out parameters"):
+        Device.load(search_bundles["climb"]).adapt({}, 0)
 
 
 def test_the_device_loads_nothing_heavy(bundle):

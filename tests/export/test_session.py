@@ -12,7 +12,7 @@ import pytest
 from export.device import Device
 from export.device.__main__ import main
 from export.device.adapter import Field
-from export.device.collect import Episode, attempt, batch, guided
+from export.device.collect import Episode, attempt, batch, feedback, guided
 from export.device.driver import connect
 from export.device.pace import Pace
 from export.device.run import Event, run
@@ -131,6 +131,204 @@ def test_nothing_moves_if_the_session_cannot_be_held(device):
     assert driver.commands == []
 
 
+@pytest.fixture
+def rememberer(memory_bundle) -> Device:
+    return Device.load(memory_bundle)
+
+
+class Listening(Device):
+    """Notes the feedback of every call."""
+
+    def __init__(self, bundle):
+        super().__init__(bundle)
+        self.heard: list[np.ndarray] = []
+
+    def _decide(self, observation, feedback):
+        self.heard.append(feedback)
+        return super()._decide(observation, feedback)
+
+
+@pytest.mark.parametrize("exploring", [False, True])
+def test_feedback_tells_of_the_step_before_across_attempts_of_a_trial(memory_bundle, exploring):
+    device, driver = Listening.load(memory_bundle), connect(DRIVER)
+    rng, made = np.random.default_rng(0), []
+    for _ in range(3):
+        made.append(attempt(device, driver, 5, rng if exploring else None, previous=made[-1] if made else None))
+    heard = np.stack(device.heard)
+    np.testing.assert_array_equal(heard[0], 0)
+    np.testing.assert_array_equal(heard[1:, :2], np.concatenate([one.action for one in made])[:-1])
+    np.testing.assert_array_equal(heard[1:, 2], np.concatenate([one.reward for one in made])[:-1])
+    np.testing.assert_array_equal(heard[:, 3], [*[0] * 5, 1, *[0] * 4, 1, *[0] * 4])
+    assert not exploring or np.abs(heard[:, :2]).max() > 1  # unclipped, as sampled
+    device.heard.clear()
+    attempt(device, driver, 1)
+    np.testing.assert_array_equal(device.heard, [[0] * 4])
+
+
+def test_an_attempt_without_one_before_begins_a_trial(rememberer):
+    first = attempt(rememberer, connect(DRIVER, still=True), 6)
+    again = attempt(rememberer, connect(DRIVER, still=True), 6)
+    after = attempt(rememberer, connect(DRIVER, still=True), 6, previous=again)
+    np.testing.assert_array_equal(first.action, again.action)
+    assert not np.allclose(first.action, after.action, atol=1e-3)
+
+
+def test_feedback_of_a_reward_that_is_not_finite_is_refused():
+    np.testing.assert_array_equal(feedback(np.array([3.0, -4.0], np.float32), 0.5, True), [3, -4, 0.5, 1])
+    with pytest.raises(ValueError, match="reward of the step before is nan, expected a finite one"):
+        feedback(np.zeros(2, np.float32), float("nan"), False)
+
+
+def test_a_trial_is_lived_attempt_by_attempt(rememberer, memory_bundle):
+    events: list[Event] = []
+    driver = connect(DRIVER, still=True)
+    returns = run(rememberer, driver, attempts=1, report=events.append)
+    assert [(event.kind, event.step) for event in events] == [("evaluated", place) for place in range(3)]
+    assert [event.line.split(":")[0] for event in events] == ["after 0 attempts", "after 1 attempt", "after 2 attempts"]
+    assert returns == [event.figures["return"] for event in events]
+    assert len(driver.commands) == 3 * 12
+    made: list[Episode] = []
+    other, again = Device.load(memory_bundle), connect(DRIVER, still=True)
+    for _ in range(3):
+        made.append(attempt(other, again, 12, previous=made[-1] if made else None))
+    assert returns == [float(one.reward.sum()) for one in made]
+    np.testing.assert_array_equal(rememberer.memory, other.memory)
+
+
+def test_several_trials_are_each_from_no_memory_and_averaged_by_place(rememberer):
+    events: list[Event] = []
+    once = run(rememberer, connect(DRIVER, still=True), attempts=1)
+    many = run(rememberer, connect(DRIVER, still=True), attempts=4, report=events.append)
+    assert len(set(once)) == 3
+    np.testing.assert_allclose(many, once, rtol=1e-6)  # where every trial is alike
+    assert [event.kind for event in events] == ["lived"] * 3 + ["evaluated"] * 3
+    assert all(event.figures["attempts"] == 4 for event in events[3:])
+    assert events[0].line.startswith("trial 1 of 4: returns -")
+    events.clear()
+    driver = connect(DRIVER)
+    found = run(rememberer, driver, attempts=2, report=events.append)
+    assert len(driver.commands) == 2 * 3 * 12
+    assert found[0] == pytest.approx((events[0].figures["first"] + last_return(events, 0)) / 2, rel=1e-5)
+
+
+def last_return(events: list[Event], place: int) -> float:
+    """Of the second of two trials, from the mean and the deviation of both."""
+    figures = [event.figures for event in events if event.kind == "evaluated"][place]
+    first = events[0].figures["first"]
+    return first + 2 * figures["return_std"] * (1 if figures["return"] > first else -1)
+
+
+def test_more_attempts_than_it_was_trained_on_may_be_lived_and_none_may_be_judged(rememberer):
+    events: list[Event] = []
+    driver = connect(DRIVER, still=True)
+    assert len(run(rememberer, driver, steps=5, attempts=1)) == 6
+    driver.commands.clear()
+    returns = run(rememberer, driver, steps=2, attempts=0, report=events.append)
+    assert [event.kind for event in events] == ["lived"]
+    assert len(driver.commands) == 2 * 12
+    assert np.isfinite(returns[:2]).all()
+    assert np.isnan(returns[2])
+    assert rememberer.memory.any()  # ready to go on
+    assert np.isnan(run(rememberer, driver, steps=0, attempts=0)).tolist() == [True]
+    assert len(driver.commands) == 2 * 12
+
+
+def test_restoring_forgets(rememberer):
+    run(rememberer, connect(DRIVER), attempts=1, restore=True)
+    assert not rememberer.memory.any()
+
+
+@pytest.mark.parametrize("kind", ["memory", "climb", "estimate"])
+def test_without_a_reward_nothing_moves(memory_bundle, search_bundles, kind):
+    device, driver = Device.load({"memory": memory_bundle, **search_bundles}[kind]), connect(DRIVER, fault="blind")
+    with pytest.raises(ValueError, match="the driver measures no reward"):
+        run(device, driver)
+    assert driver.commands == []
+
+
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        ("memory", "reward of the step before is nan"),
+        ("climb", "round 1: attempt 1 or one before it has the return nan"),
+        ("estimate", "round 1: attempt 2 or one before it has the return nan"),
+    ],
+)
+def test_a_reward_that_lapses_is_an_error_and_leaves_theta(memory_bundle, search_bundles, kind, message):
+    device = Device.load({"memory": memory_bundle, **search_bundles}[kind])
+    with pytest.raises(ValueError, match=message):
+        run(device, connect(DRIVER, fault="lapse"), attempts=int(kind == "memory"))
+    assert device.theta.tobytes() == device.base.tobytes()
+
+
+def test_climbing_improves_a_robot_that_stands_still(search_bundles):
+    events: list[Event] = []
+    device = Device.load(search_bundles["climb"])
+    returns = run(device, connect(DRIVER, still=True), steps=10, attempts=1, report=events.append)
+    assert returns == sorted(returns)
+    assert returns[-1] > 0.7 * returns[0]  # of a negative sum of distances
+    found = [event.figures for event in events if event.kind == "searched"]
+    assert [event.kind for event in events] == ["evaluated", *["searched", "evaluated"] * 10]
+    assert [figures["before"] for figures in found] == returns[:-1]
+    for figures, after in zip(found, returns[1:], strict=True):
+        assert figures["attempts"] == 9
+        assert after == max(figures["before"], figures["best"])
+        assert figures["accepted"] == (figures["best"] > figures["before"]) == (figures["change"] > 0)
+    assert sum(figures["accepted"] for figures in found) > 0
+
+
+def test_estimating_improves_a_robot_that_stands_still(search_bundles):
+    device = Device.load(search_bundles["estimate"])
+    returns = run(device, connect(DRIVER, still=True), steps=10, attempts=1)
+    assert returns[-1] > 0.9 * returns[0]
+
+
+class Tried(Device):
+    """Notes the parameters and the action of every call."""
+
+    def __init__(self, bundle):
+        super().__init__(bundle)
+        self.calls: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
+
+    def act(self, observation, feedback=None):
+        action = super().act(observation, feedback)
+        self.calls.append((self.theta.copy(), observation, action))
+        return action
+
+
+def test_a_pair_is_tried_one_after_the_other_and_shares_everything_but_the_sign(search_bundles):
+    device = Tried.load(search_bundles["estimate"])
+    run(device, connect(DRIVER, still=True), steps=1, attempts=0)
+    thetas = np.stack([theta for theta, *_ in device.calls]).reshape(6, 2, 24, 60)  # pair, sign, 2 attempts of 12 steps
+    assert (thetas == thetas[:, :, :1]).all()
+    plus, minus = thetas[:, 0, 0] - device.base, thetas[:, 1, 0] - device.base
+    np.testing.assert_allclose(plus, -minus, atol=1e-6)
+    assert np.abs(plus).max() > 0.05
+    starts = np.stack([observation for _, observation, _ in device.calls]).reshape(24, 12, 4)[:, 0]
+    assert (starts == starts[0]).all()
+    for theta, observation, action in device.calls[::12]:  # by the mean: nothing else is drawn
+        device.theta = theta
+        np.testing.assert_array_equal(Device.act(device, observation), action)
+
+
+@pytest.mark.parametrize("kind", ["climb", "estimate"])
+def test_a_search_is_repeatable_and_differs_by_seed(search_bundles, kind):
+    found = []
+    for seed in (1, 1, 2):
+        device = Device.load(search_bundles[kind])
+        returns = run(device, connect(DRIVER), steps=2, attempts=1, seed=seed)
+        found.append((returns, device.theta.tobytes()))
+    assert found[0] == found[1]
+    assert found[0] != found[2]
+
+
+def test_a_search_takes_the_rounds_it_was_trained_for_and_restores(search_bundles):
+    device, events = Device.load(search_bundles["climb"]), []
+    run(device, connect(DRIVER), attempts=0, restore=True, report=events.append)
+    assert [event.kind for event in events] == ["searched"] * 5 + ["restored"]
+    assert device.theta.tobytes() == device.base.tobytes()
+
+
 def test_the_control_rate_is_kept_by_deadlines_and_overruns_are_skipped():
     pace, start = Pace(100), time.monotonic()
     for _ in range(10):
@@ -161,6 +359,37 @@ def test_the_command_line(bundles, capsys):
         assert [line for line in lines if line.startswith("after 3 steps: return -")]
         assert sum(", accepted, theta moved by " in line for line in lines) == 3
         assert lines[-1] == "back at the initial parameters"
+
+
+def test_the_command_line_with_memory(memory_bundle, capsys):
+    assert main([str(memory_bundle), "--driver", DRIVER, "--attempts", "2", "--restore"]) == 0
+    out, err = capsys.readouterr()
+    assert err == ""
+    lines = out.splitlines()
+    assert lines[0].endswith("50 Hz, memory of 3 numbers over 3 attempts; golden vectors replayed")
+    assert lines[1].startswith("trial 1 of 2: returns -")
+    for line, start in zip(lines[2:5], ("after 0 attempts", "after 1 attempt", "after 2 attempts"), strict=True):
+        assert line.startswith(f"{start}: return -")
+        assert line.endswith("(2 trials)")
+    assert lines[5:] == ["back at the initial parameters"]
+
+
+def test_the_command_line_with_search(search_bundles, capsys):
+    ways = {
+        "climb": "search (climb) by 8 tries of 1 attempts in each round",
+        "estimate": "search (estimate) by 6 pairs of 2 attempts in each round",
+    }
+    for kind, path in search_bundles.items():
+        assert main([str(path), "--driver", DRIVER, "--attempts", "1", "--steps", "2"]) == 0
+        lines = capsys.readouterr().out.splitlines()
+        assert ways[kind] in lines[0]
+        assert [line.split(":")[0] for line in lines[1:]] == [
+            "after 0 rounds",
+            "round 1",
+            "after 1 round",
+            "round 2",
+            "after 2 rounds",
+        ]
 
 
 @pytest.mark.parametrize(

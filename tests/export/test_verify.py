@@ -2,9 +2,12 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 
+from export.device.policy import open_policy
+from export.graphs import export_graph
 from export.verify import VerificationError, verify
 
 
@@ -59,3 +62,54 @@ def test_disagreement_on_what_is_finite_is_refused(toy):
 
     with pytest.raises(VerificationError, match="finite for ONNX Runtime alone"):
         verify(toy.theta, toy.act, toy.act_graph, other, toy.adapt_graph)
+
+
+def test_a_policy_with_memory_is_followed_through_trials(remembering):
+    report = verify(remembering.theta, remembering.act, remembering.graph)
+    assert report.act < 1e-6
+    assert math.isnan(report.chained)
+
+
+@pytest.mark.parametrize("output", [0, 1, 2])
+def test_another_act_with_memory_is_refused(remembering, output):
+    def other(*inputs):
+        outputs = list(remembering.act(*inputs))
+        outputs[output] = outputs[output] * 1.0001
+        return outputs
+
+    with pytest.raises(VerificationError, match="act differs by"):
+        verify(remembering.theta, other, remembering.graph)
+
+
+def test_a_difference_that_only_memory_brings_out_is_found(remembering):
+    """Equal in every first step, and so by any single call from zero memory."""
+
+    def other(theta, memory, observation, feedback):
+        return remembering.act(theta, memory * 1.001, observation, feedback)
+
+    verify(remembering.theta, other, remembering.graph, stream=1)
+    with pytest.raises(VerificationError, match="act differs by"):
+        verify(remembering.theta, other, remembering.graph, stream=2)
+
+
+def test_each_side_keeps_its_own_memory(remembering):
+    """A difference of 3e-6 in a step would pass if one side's memory were handed to the other."""
+
+    def other(theta, memory, observation, feedback):
+        mean, log_std, following = remembering.act(theta, memory, observation, feedback)
+        return mean, log_std, following + 3e-6
+
+    verify(remembering.theta, other, remembering.graph, stream=1)
+    with pytest.raises(VerificationError, match="act differs by"):
+        verify(remembering.theta, other, remembering.graph)
+
+
+def test_one_hot_actions_have_no_log_std_to_compare():
+    def act(theta, memory, observation, feedback):
+        return theta[:2] + observation[:2] * memory[:2], theta[:0], torch.tanh(memory + feedback[:3])
+
+    sizes = {"theta": 5, "memory": 3, "observation": 4, "feedback": 4}
+    example = {name: torch.zeros(size) for name, size in sizes.items()}
+    graph = export_graph(act, example, ("mean", "log_std", "memory_next"))
+    assert open_policy(graph).discrete
+    assert verify(np.ones(5), act, graph).act < 1e-6

@@ -9,11 +9,14 @@ from robots.actions import Command
 
 
 class Toy:
-    """Its joints are where they are commanded. fault: "nan" breaks the encoder, "blind" measures no reward."""
+    """Its joints are where they are commanded. fault: "nan" breaks the encoder, "blind" measures no reward, "lapse"
+    measures one that is not finite in the fourth step. still: every attempt starts alike and has the same target.
+    """
 
-    def __init__(self, seed: int = 0, fault: str = "", realtime: bool = False) -> None:
+    def __init__(self, seed: int = 0, fault: str = "", realtime: bool = False, still: bool = False) -> None:
         self.rng, self.fault, self.realtime = np.random.default_rng(seed), fault, realtime
         self.joints = self.target = np.zeros(2)
+        self.still = still
         self.commands: list[np.ndarray] = []
         self.closed = False
 
@@ -29,9 +32,14 @@ class Toy:
     def reward(self) -> float:
         if self.fault == "blind":
             raise NotMeasuredError("no reward is measured here")
+        if self.fault == "lapse" and len(self.commands) == 4:
+            return float("nan")
         return -float(np.linalg.norm(self.joints - self.target))
 
     def begin_attempt(self) -> None:
+        if self.still:
+            self.joints, self.target = np.zeros(2), np.array([0.4, -0.3])
+            return
         self.joints, self.target = self.rng.normal(0, 0.1, 2), self.rng.uniform(-0.5, 0.5, 2)
 
     def guided(self) -> dict[str, np.ndarray]:

@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 
 from metarl.adaptation import inner_step
-from metarl.networks import GaussianMLP, log_probability
+from metarl.networks import MLP, log_probability
 from metarl.objectives import OBJECTIVES, Batch, Demonstration
 
-NETWORK = GaussianMLP(2, 2, (3,))
+NETWORK = MLP(2, 2, (3,))
 BATCHES = [(seed, lengths) for seed, lengths in enumerate([(4, 2, 3), (3, 3, 3), (2, 4, 4), (3, 4, 2)])]
 
 
@@ -115,7 +115,7 @@ def test_what_is_not_finite_is_told(make_batch, name: str, field: str, value: fl
 
 
 def test_a_gradient_too_long_to_measure_is_not_finite(make_batch):
-    network, batch = GaussianMLP(2, 2, ()), {k: v.float() for k, v in make_batch(observation=2).items()}
+    network, batch = MLP(2, 2, ()), {k: v.float() for k, v in make_batch(observation=2).items()}
     batch["observation"], batch["action"] = batch["observation"] * 1e10, batch["action"] * 1e10
     theta = torch.zeros(network.size)
     step = inner_step(network, Demonstration(), theta, torch.full((1, network.size), 0.1), torch.tensor(0), batch)

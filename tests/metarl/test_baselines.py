@@ -8,7 +8,7 @@ from envs.tasks import Parameter, TaskSpace
 from metarl.baselines import DOMAIN_RANDOMIZATION, ORACLE, fine_tune, fine_tune_long
 from metarl.clones import Clones
 from metarl.episodes import Episodes
-from metarl.networks import GaussianMLP
+from metarl.networks import MLP
 from metarl.objectives import OBJECTIVES
 from robots.actions import JointIncrement
 from robots.interface import Interface, ObservationTerm
@@ -21,7 +21,7 @@ DEMONSTRATION = OBJECTIVES["demonstration"]
 
 
 def test_fine_tuning_steps_against_each_tasks_own_gradient(make_batch):
-    network, batches = GaussianMLP(3, 2, (4,)), [make_batch(seed) for seed in range(2)]
+    network, batches = MLP(3, 2, (4,)), [make_batch(seed) for seed in range(2)]
     thetas = torch.randn(2, network.size, dtype=torch.float64)
     together = {name: torch.stack([batch[name] for batch in batches]) for name in batches[0]}
     found = fine_tune(network, DEMONSTRATION, thetas, together, 0.3)
@@ -31,7 +31,7 @@ def test_fine_tuning_steps_against_each_tasks_own_gradient(make_batch):
 
 
 def test_long_fine_tuning_descends_on_each_task_alone(make_batch):
-    network, batches = GaussianMLP(3, 2, (4,)), [make_batch(seed) for seed in range(2)]
+    network, batches = MLP(3, 2, (4,)), [make_batch(seed) for seed in range(2)]
     thetas = torch.randn(2, network.size, dtype=torch.float64)
     together = {name: torch.stack([batch[name] for batch in batches]) for name in batches[0]}
     found = fine_tune_long(network, DEMONSTRATION, thetas, together, 0.02)
@@ -59,8 +59,8 @@ def test_only_the_oracle_learns_what_the_task_decides(tiny, make_episodes):
     clones = Clones(config, DEMONSTRATION, INTERFACE, SPACE)
     learn(clones, make_episodes, 0, 200)
     observation, offset = torch.zeros(2), torch.tensor([0.5, -0.5])
-    blind, _ = GaussianMLP(2, 2, config.hidden)(clones.thetas[DOMAIN_RANDOMIZATION], observation)
-    told, _ = GaussianMLP(4, 2, config.hidden)(clones.thetas[ORACLE], torch.cat([observation, offset]))
+    blind, _ = MLP(2, 2, config.hidden)(clones.thetas[DOMAIN_RANDOMIZATION], observation)
+    told, _ = MLP(4, 2, config.hidden)(clones.thetas[ORACLE], torch.cat([observation, offset]))
     assert (told - offset).abs().max() < 0.1
     assert blind.abs().max() < 0.2
 

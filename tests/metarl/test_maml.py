@@ -13,11 +13,11 @@ from envs.arm import Seek
 from metarl.episodes import Episodes
 from metarl.learners.maml import MAML
 from metarl.learners.registry import make_learner
-from metarl.networks import GaussianMLP, divergence
+from metarl.networks import MLP, divergence
 from metarl.objectives import OBJECTIVES, tensors
 from robots.arms import PANDA
 
-NETWORK = GaussianMLP(3, 2, (8,))
+NETWORK = MLP(3, 2, (8,))
 
 
 def make(tiny, objective: str, **changes) -> MAML:
@@ -145,7 +145,7 @@ def test_a_loaded_state_goes_on_with_the_same_bits(tiny, make_episodes, objectiv
 
 
 def test_a_state_of_another_size_is_refused(tiny):
-    learner, other = make(tiny, "reward"), MAML(GaussianMLP(3, 2, (9,)), OBJECTIVES["reward"], tiny("reward"))
+    learner, other = make(tiny, "reward"), MAML(MLP(3, 2, (9,)), OBJECTIVES["reward"], tiny("reward"))
     for state in (other.state(), {"theta": learner.theta.detach()}):
         with pytest.raises(ValueError, match=r"checkpoint holds (theta|step_sizes) of shape"):
             learner.load(state)

@@ -7,14 +7,14 @@ import pytest
 import torch
 from torch.distributions import Normal, kl_divergence
 
-from metarl.networks import LOG_STD, GaussianMLP, divergence, log_probability
+from metarl.networks import LOG_STD, MLP, divergence, log_probability
 
-NETWORK = GaussianMLP(3, 2, (5, 4))
+NETWORK = MLP(3, 2, (5, 4))
 
 
 @pytest.mark.parametrize("hidden", [(), (5,), (5, 4)])
 def test_theta_is_weights_and_biases_in_order_then_the_log_std(hidden: tuple[int, ...]):
-    network = GaussianMLP(3, 2, hidden)
+    network = MLP(3, 2, hidden)
     sizes = [3, *hidden, 2]
     layers = [torch.nn.Linear(inputs, outputs) for inputs, outputs in itertools.pairwise(sizes)]
     parts = [part for layer in layers for part in (layer.weight.flatten(), layer.bias)]

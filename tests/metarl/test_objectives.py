@@ -7,10 +7,10 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.func import grad, hessian
 
-from metarl.networks import GaussianMLP, log_probability
+from metarl.networks import MLP, log_probability
 from metarl.objectives import OBJECTIVES, Reward
 
-NETWORK = GaussianMLP(3, 2, (4,))
+NETWORK = MLP(3, 2, (4,))
 REWARD = Reward(discount=0.9)
 THETA = NETWORK.initial(torch.Generator().manual_seed(3)).double() * 2
 
@@ -95,7 +95,7 @@ def test_the_first_derivative_is_the_policy_gradient(make_batch):
 def test_the_second_derivative_is_that_of_the_expected_reward():
     """A Gaussian bandit, E[r(a)] with r(a) = -(a - 1)^2 and a ~ N(theta, std): minus the return has the second
     derivative 2, which the mean over samples must approach. Log-likelihood alone has nearly none."""
-    policy, std = GaussianMLP(1, 1, ()), 0.5
+    policy, std = MLP(1, 1, ()), 0.5
     theta = torch.tensor([0.0, 0.2, torch.tensor(std).log()], dtype=torch.float64)  # weight, bias, log std
     generator = torch.Generator().manual_seed(0)
     action = 0.2 + std * torch.randn(200_000, 1, 1, generator=generator, dtype=torch.float64)

@@ -13,7 +13,7 @@ from envs.legged import Walk
 from metarl.config import DEFAULTS
 from metarl.episodes import Episodes
 from metarl.graphs import act_graph
-from metarl.networks import GaussianMLP
+from metarl.networks import MLP
 from metarl.sampling.processes import make_sampler
 from metarl.sampling.serial import Sampler, SerialSampler
 from metarl.sampling.worker import Actor, Stream, Trial, draw_tasks, seed
@@ -24,8 +24,8 @@ ENV = "metarl/PandaReach-v0"
 JOB = Reach(PANDA)
 TASKS = [JOB.space.sample(np.random.default_rng(index)) for index in range(2)]
 NETS = {
-    "policy": GaussianMLP(JOB.interface.observation_size, 7, (8,)),
-    "oracle": GaussianMLP(JOB.interface.observation_size + JOB.space.size, 7, (8,)),
+    "policy": MLP(JOB.interface.observation_size, 7, (8,)),
+    "oracle": MLP(JOB.interface.observation_size + JOB.space.size, 7, (8,)),
 }
 THETAS = {name: net.initial(torch.Generator().manual_seed(4)) for name, net in NETS.items()}
 POINT = (np.eye(3), np.zeros(3))
@@ -130,7 +130,7 @@ def test_a_point_is_reached_in_the_nominal_world(serial: Sampler):
 def test_an_episode_ends_where_the_robot_falls():
     """A1 under violent random actions: what was lived, then zeros; and the error stays."""
     walk = Walk(A1)
-    network = GaussianMLP(walk.interface.observation_size, walk.interface.action_size, (4,))
+    network = MLP(walk.interface.observation_size, walk.interface.action_size, (4,))
     theta = network.initial(torch.Generator().manual_seed(0))
     theta[-walk.interface.action_size :] = 1.0
     with closing(SerialSampler("metarl/A1Walk-v0", {"walker": Actor(act_graph(network))})) as sampler:
