@@ -22,3 +22,4 @@ for title, name in LEGGED.items():
 CLASSIC = ("Bandit", "TabularMDP", "PointNavigation", "RotatedPoint", "Sinusoid", "Binding", "Maze")
 for name in CLASSIC:
     register(id=f"metarl/{name}-v0", entry_point="envs.classic_env:build", kwargs={"kind": name})
+register(id="metarl/A1Uneven-v0", entry_point="envs.suite:a1_uneven")

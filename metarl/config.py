@@ -28,12 +28,13 @@ MEMORY = ("rl2", "mann", "snail")
 class Config:
     """One run. `default` has the defaults of each learner and objective.
 
-    env, options: id, and fields of its job. iterations: outer steps. hidden, activation: of the policy's layers.
-    tasks: per iteration. episodes: per task and inner step; for memory learners, of a trial; of each candidate for
-    es_maml. query: per task, for the outer loss. inner_steps: K; for es_maml, rounds of its search. learning_rate: of
-    the outer Adam, or Reptile's epsilon; it falls by a cosine to a fiftieth. step_size: of the first
-    inner step; step_decay: of each further one, over the one before. metasgd starts there and learns one per step and
-    parameter at step_size_rate. start: a folder with a policy to begin with, as scripts/learn.py writes it.
+    env, options: id, and fields of its job. start: a folder with a policy to begin with, as scripts/learn.py writes it.
+    iterations: outer steps. hidden, activation: of the policy's layers; a memory learner's first width is the memory's,
+    and the others are those of the policy below it, where there is a `start`. tasks: per iteration. episodes: per task
+    and inner step; for memory learners, of a trial; of each candidate for es_maml. query: per task, for the outer loss.
+    inner_steps: K; for es_maml, rounds of its search. learning_rate: of the outer Adam, or Reptile's epsilon; it falls
+    by a cosine to a fiftieth. step_size: of the first inner step; step_decay: of each further one, trained or not, over
+    the one before. metasgd starts there and learns one per step and parameter at step_size_rate.
 
     By reward: discount; passes, how often an outer step reuses its data; clip, PPO's of the ratio; divergence, the
     largest mean KL [nat] by which an outer step may move the policy, before or after adaptation.

@@ -6,7 +6,6 @@ import multiprocessing
 from concurrent.futures import ProcessPoolExecutor, wait
 from typing import Any
 
-import gymnasium
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -16,36 +15,16 @@ from safetensors.torch import load, save
 from stable_baselines3.common.callbacks import BaseCallback
 from torch import Tensor
 
-from envs.classic_env import ClassicEnv
-from envs.robot_env import Observation, RobotEnv
 from metarl.baselines import DOMAIN_RANDOMIZATION, ORACLE
 from metarl.checkpoint import Run
 from metarl.config import Config
 from metarl.console import progress
 from metarl.files import write_atomic
-from metarl.problem import Problem, open_env
+from metarl.problem import Problem
 from metarl.sampling.processes import end_with_parent
-from metarl.sb3 import Settings, ppo, theta
-from robots.interface import LIMIT
+from metarl.sb3 import Settings, environment, ppo, theta
 
 STEPS = 400_000  # of simulation, for each
-
-
-class Privileged(gymnasium.ObservationWrapper[Observation, Any, Observation]):
-    """The encoded task after the observation."""
-
-    def __init__(self, env: RobotEnv | ClassicEnv) -> None:
-        super().__init__(env)
-        self._inner = env
-        seen = env.observation_space
-        assert isinstance(seen, gymnasium.spaces.Box)
-        told = np.full(env.task_space.size, LIMIT, np.float32)
-        low, high = np.concatenate([seen.low, -told]), np.concatenate([seen.high, told])
-        self.observation_space = gymnasium.spaces.Box(low, high, dtype=np.float32)
-
-    def observation(self, observation: Observation) -> Observation:
-        known = self._inner.task_space.encode(self._inner.task)
-        return np.concatenate([observation, known]).astype(np.float32)
 
 
 def ppo_baselines(run: Run, problem: Problem, workers: int, console: Console) -> dict[str, Tensor]:
@@ -91,12 +70,13 @@ class _Count(BaseCallback):
 def _train(config: Config, options: dict[str, Any], name: str) -> NDArray[np.float32]:
     """theta [P] of PPO on training tasks."""
     torch.set_num_threads(1)
-    env = open_env(config.env, options)
     settings = Settings(
         config.env, STEPS, rollout=2000, batch=250, epochs=10, gamma=0.95, log_std=-0.9, hidden=config.hidden,
+        options=options, sees="task" if name == ORACLE else "observation",
         seed=config.seed,
     )  # fmt: skip
-    model = ppo(Privileged(env) if name == ORACLE else env, settings)
+    env = environment(settings)
+    model = ppo(env, settings)
     model.learn(STEPS, callback=_Count())
     env.close()
     return theta(model)

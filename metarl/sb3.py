@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field
 from functools import partial
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import gymnasium
 import numpy as np
@@ -21,7 +21,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import DummyVecEnv
 
-from envs.robot_env import make
+from envs.robot_env import RobotEnv, make
 from envs.tasks import Split
 from export.device.policy import Policy
 from metarl.checkpoint import load_theta
@@ -29,7 +29,9 @@ from metarl.config import tuples
 from metarl.files import write_atomic, write_json
 from metarl.graphs import act_graph
 from metarl.networks import MLP
+from metarl.problem import open_env
 from metarl.statistics import interval, share
+from metarl.wrappers import Past, Privileged
 
 Theta = NDArray[np.float32]
 Show = Callable[[int, str], None]
@@ -43,7 +45,8 @@ class Settings:
     env: id; options: fields of its job. steps: of control, in all. environments: stepped side by side in one process.
     rollout: steps of each between updates. batch, epochs: of an update. rate: Adam's, falling linearly to zero.
     log_std: of the actions, at first. hidden: widths of policy and value network. start: a folder with a policy to
-    begin with.
+    begin with, which may see the observation alone. sees: the observation, and the task or the past beside it: the last
+    `window` observations and actions.
     """
 
     env: str
@@ -60,6 +63,8 @@ class Settings:
     hidden: tuple[int, ...] = (128, 128)
     seed: int = 0
     start: str | None = None
+    sees: Literal["observation", "task", "past"] = "observation"
+    window: int = 12
 
 
 class _Curve(BaseCallback):
@@ -115,18 +120,33 @@ def learn(settings: Settings, out: Path, show: Show = lambda done, figures: None
 
 
 def _begin_with(model: PPO, folder: Path) -> None:
-    """Copy a folder's policy into the model's. Raises ValueError for another shape."""
-    flat, parts = torch.from_numpy(load_theta(folder)), _parts(model)
-    if flat.numel() != sum(part.numel() for part in parts):
-        raise ValueError(f"{folder}: theta has {flat.numel()} values, expected {sum(p.numel() for p in parts)}")
-    *layers, _ = zip(parts, torch.split(flat, [part.numel() for part in parts]), strict=True)  # log_std is a setting
+    """Copy a folder's policy into the model's; what sees more begins by ignoring it. ValueError for another shape."""
+    flat, (first, *parts) = torch.from_numpy(load_theta(folder)), _parts(model)
+    rest = sum(part.numel() for part in parts)
+    known, odd = divmod(flat.numel() - rest, len(first))
+    if odd or not 0 < known <= first.shape[1]:
+        raise ValueError(f"{folder}: theta has {flat.numel()} values, expected {rest + first.numel()}, or fewer inputs")
+    weight, *layers = torch.split(flat, [known * len(first), *(part.numel() for part in parts)])
     with torch.no_grad():
-        for part, values in layers:
+        first.zero_()
+        first[:, :known] = weight.reshape(len(first), known)
+        for part, values in zip(parts[:-1], layers[:-1], strict=True):  # log_std is a setting
             part.copy_(values.reshape(part.shape))
 
 
+def environment(settings: Settings) -> gymnasium.Env[Any, Any]:
+    """What PPO meets: the environment, and around it what lets the policy see more."""
+    env = open_env(settings.env, settings.options)
+    if settings.sees == "task":
+        return Privileged(env)
+    if settings.sees == "past":
+        assert isinstance(env, RobotEnv)
+        return Past(env, settings.window)
+    return env
+
+
 def _monitored(settings: Settings) -> Monitor:
-    return Monitor(make(settings.env, **settings.options), info_keywords=("is_success", "error"))
+    return Monitor(environment(settings), info_keywords=("is_success", "error"))
 
 
 def ppo(env: gymnasium.Env[Any, Any] | DummyVecEnv, settings: Settings) -> PPO:

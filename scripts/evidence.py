@@ -39,7 +39,7 @@ def run(args: Args) -> None:
     cells = [cell for cell in (*papers.cells(), *robots.cells()) if fnmatch(cell.name, args.only)]
     if not cells:
         raise ValueError(f"no cell matches {args.only!r}; --list shows all of them")
-    missing = [cell for cell in cells if cell.missing(args.docs)]
+    missing = [cell for cell in cells if cell.read(args.docs) is None]
     if args.list:
         for cell in cells:
             console.print(f"{'missing' if cell in missing else 'there  '} {cell.name}", highlight=False)

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import importlib
-import resource
 import sys
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from importlib.util import find_spec
-from itertools import pairwise
 from multiprocessing import get_context
 from pathlib import Path
 from statistics import median
@@ -22,14 +20,15 @@ from torch import Tensor, nn
 from metarl.benchmarks.machine import clocked, in_turn, ratio
 from metarl.console import Show
 from metarl.metagradient import meta_gradient
-from metarl.networks import MLP, log_probability
+from metarl.networks import LOG_STD, MLP, log_probability
 from metarl.objectives import Batch
 
 SINUSOID, SINUSOID_TASKS, SHOTS, SINUSOID_STEP = MLP(1, 1, (40, 40)), 25, 10, 0.01
 POLICY, POLICY_TASKS, SAMPLES, POLICY_STEP = MLP(48, 12, (64, 64)), 40, 2000, 0.1
 SINUSOID_REPEATS, POLICY_REPEATS = 25, 7
 MEMORY_STEPS = (1, 2, 4, 8)
-STAGES = 8
+KINDS = ("forward", "backward", "weights")
+STAGES = 7  # at which bench_meta shows something
 
 Forward = Callable[[Tensor], tuple[Tensor, Tensor]]  # observation -> mean, log standard deviation
 Work = Callable[[], Tensor]  # returns the gradient in theta
@@ -103,20 +102,25 @@ def _learn2learn() -> Any:
 
 
 class _Module(nn.Module):
-    """A network as learn2learn's users write it, with the parameters of theta in theta's order."""
+    """A network as learn2learn's users write it. `log_std` is there where a loss reads it."""
 
-    def __init__(self, network: MLP, theta: Tensor) -> None:
+    def __init__(self, network: MLP, theta: Tensor, spread: bool) -> None:
         super().__init__()
         layers: list[nn.Module] = []
         for inputs, outputs in network.layers:
             layers += [nn.Linear(inputs, outputs), nn.Tanh()]
         self.layers = nn.Sequential(*layers[:-1]).to(theta.dtype)
-        self.log_std = nn.Parameter(torch.zeros(network.action, dtype=theta.dtype))
-        self.in_order = [*self.layers.parameters(), self.log_std]
-        nn.utils.vector_to_parameters(theta, self.in_order)
+        nn.utils.vector_to_parameters(theta[: -network.action].clone(), self.layers.parameters())
+        self.log_std = nn.Parameter(theta[-network.action :].clone()) if spread else None
 
     def forward(self, observation: Tensor) -> tuple[Tensor, Tensor]:
-        return self.layers(observation), self.log_std.clamp(-2.5, 0.5)
+        mean = self.layers(observation)
+        return mean, mean.new_empty(0) if self.log_std is None else self.log_std.clamp(*LOG_STD)
+
+    def gradient(self) -> Tensor:
+        """In theta's order."""
+        parameters = [*self.layers.parameters(), *([] if self.log_std is None else [self.log_std])]
+        return torch.cat([p.grad.reshape(-1) for p in parameters if p.grad is not None])
 
 
 def _squared_error(forward: Forward, batch: Batch) -> Tensor:
@@ -135,8 +139,8 @@ def _works(
     """The gradient of one and the same meta-loss by learn2learn's loop over tasks, and by ours."""
     dtype, tasks, steps = query["action"].dtype, len(query["action"]), len(supports)
     theta = network.initial(torch.Generator().manual_seed(1)).to(dtype)
-    module = _Module(network, theta)
-    learner = maml(module, lr=size, allow_unused=True, allow_nograd=True)
+    module = _Module(network, theta, spread=loss is _policy_gradient)
+    learner = maml(module, lr=size)
 
     def theirs() -> Tensor:
         module.zero_grad()
@@ -147,7 +151,7 @@ def _works(
                 clone.adapt(loss(clone, {name: field[task] for name, field in support.items()}))
             total = total + loss(clone, {name: field[task] for name, field in query.items()})
         (total / tasks).backward()  # type: ignore[no-untyped-call]
-        return torch.cat([(torch.zeros_like(p) if p.grad is None else p.grad).reshape(-1) for p in module.in_order])
+        return module.gradient()
 
     def one(at: Tensor, batch: Batch) -> Tensor:
         return loss(partial(network, at), batch)
@@ -200,9 +204,6 @@ def _shapes(network: MLP, samples: int) -> list[tuple[str, int, int, int]]:
     return products
 
 
-KINDS = ("forward", "backward", "weights")
-
-
 def _products(network: MLP, tasks: int, samples: int) -> Callable[[], None]:
     """The products of `_shapes` for every task, on as many buffers as a task's layers have, into ready memory."""
     generator = torch.Generator().manual_seed(0)
@@ -230,3 +231,31 @@ def _gemm_fraction(ours: Work) -> float:
     products = _products(POLICY, POLICY_TASKS, SAMPLES)
     ours(), products()
     return ratio(*in_turn(POLICY_REPEATS, partial(clocked, products), partial(clocked, ours)))
+
+
+def _peak(steps: int) -> float:
+    """Memory [MB] at the height of an update of rl's size, beyond its data, in a process of its own."""
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        return pool.submit(_own_peak, steps).result()
+
+
+def _own_peak(steps: int) -> float:
+    torch.set_num_threads(1)
+    _policy(_unused, 1, 1, 2)[1]()  # what a first call loads
+    ours = _policy(_unused, steps, POLICY_TASKS, SAMPLES)[1]
+    before = _high_water()
+    ours()
+    return _high_water() - before
+
+
+def _unused(module: nn.Module, lr: float) -> None:
+    """Stands where only our side of a comparison is wanted."""
+
+
+def _high_water() -> float:
+    """The most memory [MB] that this process has held. The kernel's own record: getrusage's outlives an exec."""
+    status = Path("/proc/self/status")
+    if not status.exists():
+        raise ValueError("there is no /proc/self/status, expected for the peak memory: measure on Linux")
+    line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
+    return float(line.split()[1]) / 1024

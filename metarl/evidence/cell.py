@@ -1,11 +1,11 @@
-"""One cell of a table: a run, how it is judged, and the file that keeps the verdict."""
+"""One cell of a table: something trained, how it is judged, and the file that keeps the verdict."""
 
 from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,71 +14,95 @@ from rich.console import Console
 from metarl.benchmarks.machine import machine
 from metarl.checkpoint import Run
 from metarl.config import Config
+from metarl.console import progress
 from metarl.files import write_json
+from metarl.sb3 import Settings, learn
 from metarl.trainer import train
 
 Verdict = dict[str, Any]
+Judge = Callable[[Path, int], Verdict]  # of a folder, with so many processes; plain values
 
 
 @dataclass(frozen=True)
 class Cell:
-    """name: of the table, the row and the seed, as a path. judge: of the trained run, plain values."""
+    """name: of the table, the row and the seed, as a path. settings: what the verdict depends on, plain values.
+
+    train: into a folder, with so many processes; it goes on with what is there already.
+    """
 
     name: str
-    config: Config
-    judge: Callable[[Run], Verdict]
+    settings: Mapping[str, Any]
+    train: Callable[[Path, int, Console], None]
+    judge: Judge
 
     def file(self, docs: Path) -> Path:
         return docs / f"{self.name}.json"
 
-    def missing(self, docs: Path) -> bool:
-        """Whether there is no verdict yet, or only one of other settings."""
-        found = self.read(docs)
-        return found is None or found["config"] != json.loads(json.dumps(self.config.to_dict()))
-
     def read(self, docs: Path) -> Verdict | None:
+        """The verdict, if there is one of these settings."""
         file = self.file(docs)
-        verdict: Verdict | None = json.loads(file.read_text()) if file.exists() else None
-        return verdict
+        found: Verdict | None = json.loads(file.read_text()) if file.exists() else None
+        return found if found and found["settings"] == _plain(self.settings) else None
 
     def run(self, runs: Path, docs: Path, workers: int, console: Console) -> Verdict:
-        """Train, or go on with, the run in `runs`, judge it, and keep the verdict in `docs`.
-
-        Wall time is summed over interruptions in the run folder. Raises ValueError for a run of other settings there.
-        """
+        """Train or go on in `runs`, judge, and keep the verdict in `docs`. Time adds up over interruptions."""
         folder = runs / self.name
-        resume = (folder / "config.json").exists()
-        if resume and Run(folder).config != self.config:
-            raise ValueError(f"{folder} holds a run of other settings; remove it, or choose another --runs")
         spent, started = _spent(folder), time.monotonic()
         try:
-            run = train(self.config, folder, workers, resume, console)
+            self.train(folder, workers, console)
         finally:
             if folder.exists():
                 write_json(folder / "seconds.json", spent + time.monotonic() - started)
-        trained = _spent(folder)
-        started = time.monotonic()
         verdict = {
             "cell": self.name,
-            "config": self.config.to_dict(),
-            "training_seconds": round(trained, 1),
-            "judging_seconds": 0.0,
+            "settings": _plain(self.settings),
+            "training_seconds": round(_spent(folder), 1),
             "processes": 1 + workers,
             "machine": machine(),
-            **self.judge(run),
+            **self.judge(folder, workers),
         }
-        verdict["judging_seconds"] = round(time.monotonic() - started, 1)
         write_json(self.file(docs), verdict)
         return verdict
 
 
-def _spent(folder: Path) -> float:
-    """Seconds that training in a folder has taken so far."""
-    file = folder / "seconds.json"
-    return float(json.loads(file.read_text())) if file.exists() else 0.0
+def by_learner(name: str, config: Config, judge: Callable[[Run, int], Verdict]) -> Cell:
+    """A meta-learner's cell."""
+
+    def go(folder: Path, workers: int, console: Console) -> None:
+        resume = (folder / "config.json").exists()
+        if resume and Run(folder).config != config:
+            raise ValueError(f"{folder} holds a run of other settings; remove it, or choose another --runs")
+        train(config, folder, workers, resume, console)
+
+    return Cell(name, config.to_dict(), go, lambda folder, workers: judge(Run(folder), workers))
+
+
+def by_ppo(name: str, settings: Settings, judge: Judge) -> Cell:
+    """A rival's cell; what was interrupted begins anew."""
+
+    def go(folder: Path, workers: int, console: Console) -> None:
+        if (folder / "done.json").exists():
+            return
+        (folder / "theta.safetensors").unlink(missing_ok=True)
+        with progress(console, "learning", settings.steps) as show:
+            learn(settings, folder, show)
+        write_json(folder / "done.json", True)
+
+    return Cell(name, asdict(settings), go, judge)
 
 
 def seeds_of(cells: Sequence[Cell], prefix: str, docs: Path) -> list[Verdict]:
     """The verdicts that there are under a name, over its seeds."""
     found = (cell.read(docs) for cell in cells if cell.name.rsplit("/", 1)[0] == prefix)
     return [verdict for verdict in found if verdict is not None]
+
+
+def _plain(settings: Mapping[str, Any]) -> Any:
+    """As JSON has them."""
+    return json.loads(json.dumps(settings))
+
+
+def _spent(folder: Path) -> float:
+    """Seconds that training in a folder has taken so far."""
+    file = folder / "seconds.json"
+    return float(json.loads(file.read_text())) if file.exists() else 0.0

@@ -2,25 +2,40 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
 from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from metarl.checkpoint import Run
+from metarl.checkpoint import Run, load_theta
+from metarl.config import default
 from metarl.episodes import Episodes
-from metarl.evaluation import ATTEMPTS, EVALUATION, Evaluator, load_learner
+from metarl.evaluation import ATTEMPTS, EVALUATION, FINE_TUNING, TUNING, Evaluator, Where, load_learner
+from metarl.graphs import act_graph
 from metarl.learners.learner import ACTOR
+from metarl.learners.maml import MAML
+from metarl.networks import MLP
+from metarl.objectives import Reward
+from metarl.problem import Problem
 from metarl.sampling.opening import open_sampler
-from metarl.sampling.worker import Trial, draw_tasks
+from metarl.sampling.processes import make_sampler
+from metarl.sampling.worker import Actor, Trial, draw_tasks
+from metarl.sb3 import Settings
+from metarl.scores import Row
 from metarl.statistics import interval
+
+Verdict = dict[str, Any]
 
 SEED = 1  # of the tasks that are judged on: the same for every cell
 CHUNK = 1000  # trials at once
 
 
-def adapted(run: Run, tasks: int, steps: int, episodes: int, workers: int = 0) -> dict[str, Any]:
+def adapted(run: Run, workers: int, *, tasks: int, steps: int, episodes: int) -> Verdict:
     """Return, success and error after 0 ... steps adaptation steps on held-out tasks: per row, and each task's own."""
     torch.set_num_threads(1)
     learner, problem, _ = load_learner(run)
@@ -28,16 +43,10 @@ def adapted(run: Run, tasks: int, steps: int, episodes: int, workers: int = 0) -
         evaluator = Evaluator(learner, problem, sampler)
         where = draw_tasks(problem.space, "heldout", (SEED, EVALUATION), tasks), (SEED, EVALUATION)
         rows, _ = evaluator.adapted(where, steps, episodes)
-    scores = {"return": [row.score.returns for row in rows], "success": [row.score.success for row in rows]}
-    scores["error"] = [row.score.error for row in rows]
-    return {
-        "tasks": tasks,
-        "rows": [{**row.to_dict(), "gap_closed": None} for row in rows],
-        "values": {name: [_short(value) for value in values] for name, values in scores.items()},
-    }
+    return _rows(rows, tasks)
 
 
-def remembered(run: Run, trials: int) -> dict[str, Any]:
+def remembered(run: Run, workers: int, *, trials: int) -> Verdict:
     """Reward of whole held-out trials by a memory learner that draws its actions, as the papers judge it.
 
     Also the mean reward and error of each step (one episode a trial) or each episode of it.
@@ -51,7 +60,7 @@ def remembered(run: Run, trials: int) -> dict[str, Any]:
         for index, task in enumerate(tasks)
     ]
     lived: list[Episodes] = []
-    with closing(open_sampler(problem, {ACTOR: learner.network}, 0)) as sampler:
+    with closing(open_sampler(problem, {ACTOR: learner.network}, workers)) as sampler:
         for start in range(0, trials, CHUNK):
             lived += sampler.sample(made[start : start + CHUNK])
     reward, error, mask = (np.stack([getattr(one, name) for one in lived]) for name in ("reward", "error", "mask"))
@@ -71,3 +80,55 @@ def remembered(run: Run, trials: int) -> dict[str, Any]:
 
 def _short(values: Any) -> list[float]:
     return [float(f"{value:.5g}") for value in np.ravel(values)]
+
+
+def rival(folder: Path, workers: int, *, tasks: int, episodes: int, steps: int = 0, tries: int = 5) -> Verdict:
+    """A policy by PPO, judged as `adapted` judges a learner. steps: of fine-tuning by reward, on `tries` attempts each.
+
+    Fine-tuning takes plain gradient steps of the size that does best on training tasks.
+    """
+    torch.set_num_threads(1)
+    settings = Settings(**{**json.loads((folder / "settings.json").read_text()), "steps": 0})
+    problem, theta = Problem.of(settings.env, settings.options), load_theta(folder)
+    told = {"task": problem.space.size, "past": 0, "observation": 0}[settings.sees]
+    seen = problem.observation + told
+    if settings.sees == "past":
+        seen = settings.window * (problem.observation + problem.action)
+    network = MLP(seen, problem.action, tuple(settings.hidden))
+    history = settings.window if settings.sees == "past" else 0
+    actors = {ACTOR: Actor(act_graph(network), settings.sees == "task", history)}
+    where = draw_tasks(problem.space, "heldout", (SEED, EVALUATION), tasks), (SEED, EVALUATION)
+    with closing(make_sampler(settings.env, actors, workers, problem.options)) as sampler:
+
+        def rows(where: Where, size: float, steps: int, episodes: int) -> list[Row]:
+            config = replace(
+                default("fomaml", "reward"),
+                hidden=tuple(settings.hidden),
+                episodes=tries,
+                step_size=size,
+                inner_steps=1,
+            )
+            learner = MAML(network, Reward(settings.gamma), config, torch.from_numpy(theta))
+            return Evaluator(learner, problem, sampler).adapted(where, steps, episodes)[0]
+
+        size = FINE_TUNING["finetune"][0]
+        if steps:
+            tuning = draw_tasks(problem.space, "train", (SEED, TUNING), 20), (SEED, TUNING)
+            ends = [rows(tuning, one, steps, 2)[-1].score.error.mean() for one in FINE_TUNING["finetune"]]
+            size = FINE_TUNING["finetune"][int(np.argmin(ends))]
+        found = rows(where, size, steps, episodes)
+    return {**_rows(found, tasks), "step_size": size if steps else None}
+
+
+def _rows(rows: Sequence[Row], tasks: int) -> Verdict:
+    """Every row's figures, and each task's own."""
+    scores = {
+        "return": [row.score.returns for row in rows],
+        "success": [row.score.success for row in rows],
+        "error": [row.score.error for row in rows],
+    }
+    return {
+        "tasks": tasks,
+        "rows": [{**row.to_dict(), "gap_closed": None} for row in rows],
+        "values": {name: [_short(value) for value in values] for name, values in scores.items()},
+    }

@@ -16,6 +16,7 @@ from metarl.episodes import Episodes
 from metarl.memory import Memory
 from metarl.networks import MLP
 from metarl.objectives import Objective
+from metarl.residual import Residual
 from metarl.sampling.serial import Sampler
 
 ACTOR = "learner"  # under which samplers know a learner's policy
@@ -98,11 +99,14 @@ def initial(network: MLP | Memory, config: Config, start: Tensor | None) -> Tens
 
 def begin_with(network: MLP | Memory, theta: Tensor, start: Tensor) -> Tensor:
     """theta [P] with a plain policy's parameters in their places; a context is zero at first, so both act alike."""
-    if not isinstance(network, MLP):
-        raise ValueError("a memory learner cannot begin with a plain policy; leave `start` out")
-    plain = MLP(network.observation, network.action, network.hidden, network.discrete, activation=network.activation)
+    inner = network.plain if isinstance(network, Residual) else network
+    assert isinstance(inner, MLP), "make_network puts what remembers on top of a plain policy"
+    plain = MLP(inner.observation, inner.action, inner.hidden, inner.discrete, activation=inner.activation)
     if start.shape != (plain.size,):
-        raise ValueError(f"start has {start.numel()} parameters, expected {plain.size} for hidden {network.hidden}")
+        raise ValueError(f"start has {start.numel()} parameters, expected {plain.size} for hidden {inner.hidden}")
+    if isinstance(network, Residual):
+        return network.begin(theta, start)
+    network = inner
     (inputs, outputs), (known, _) = network.layers[0], plain.layers[0]
     first = network.context + inputs * outputs
     weight = theta[network.context : first].reshape(outputs, inputs).clone()

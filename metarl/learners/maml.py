@@ -53,7 +53,8 @@ class MAML:
     def __init__(self, network: MLP, objective: Objective, config: Config, start: Tensor | None = None) -> None:
         self.network, self.objective, self.config = network, objective, config
         self.rule, self._returns = RULES[config.learner], Reward(config.discount)
-        decay = config.step_decay ** torch.arange(config.inner_steps)
+        # One more row than training takes steps: for those that a robot takes beyond.
+        decay = config.step_decay ** torch.arange(config.inner_steps + (not self.rule.learned))
         self.step_sizes = config.step_size * decay[:, None] * torch.ones(network.adapted)
         parameters = {"theta": initial(network, config, start)}
         if self.rule.learned:
@@ -63,6 +64,11 @@ class MAML:
     @property
     def theta(self) -> Tensor:
         return self._trained.parameters["theta"]
+
+    @property
+    def _sizes(self) -> Tensor:
+        """Of the steps that training takes [K, A]."""
+        return self.step_sizes.detach()[: self.config.inner_steps]
 
     def adapt(self, theta: Tensor, step: Tensor, *fields: Tensor) -> Step:
         batch = dict(zip(self.objective.fields, fields, strict=True))
@@ -99,7 +105,7 @@ class MAML:
         with torch.no_grad():
             before = self._inner(self.theta, query)
         found = meta_gradient(
-            self._inner, self._inner, self.theta.detach(), self.step_sizes.detach(), supports, query,
+            self._inner, self._inner, self.theta.detach(), self._sizes, supports, query,
             self.rule.first_order,
         )  # fmt: skip
         norm = self._trained.step(found.loss.item(), found._asdict())
@@ -139,7 +145,7 @@ class MAML:
         figures = {}
         for count in range(1, config.passes + 1):
             found = meta_gradient(
-                self._inner, surrogate, self.theta.detach(), self.step_sizes.detach(), supports, data,
+                self._inner, surrogate, self.theta.detach(), self._sizes, supports, data,
                 self.rule.first_order,
             )  # fmt: skip
             saved = self._trained.copy()

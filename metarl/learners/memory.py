@@ -62,13 +62,14 @@ class MemoryLearner:
             )
             size = _mean(returns.square(), data["mask"]).sqrt().clamp(min=1e-3)
             # The first batch sets the size, later ones move it.
-            self._size = size if not progress else FORGET * self._size + (1 - FORGET) * size
+            size = size if not progress else FORGET * self._size + (1 - FORGET) * size
             mean = _mean(advantage, data["mask"])
             spread = _mean((advantage - mean).square(), data["mask"]).sqrt()
-            data |= {"advantage": (advantage - mean) / (spread + 1e-6), "returns": returns / self._size}
+            data |= {"advantage": (advantage - mean) / (spread + 1e-6), "returns": returns / size}
             data["old_mean"] = old.mean
         order = np.random.default_rng([config.seed, round(progress * config.iterations)])
         figures = self._passes(data, old.log_std, order)
+        self._size = size
         rewards = lived.reward.sum(-1)
         figures |= {"return_before": float(rewards[:, 0].mean()), "return_after": float(rewards[:, -1].mean())}
         return figures | {"return_of_trial": float(rewards.sum(1).mean())}

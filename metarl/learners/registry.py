@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from metarl.checkpoint import load_theta
-from metarl.config import Config
+from metarl.config import MEMORY, Config
 from metarl.learners.es_maml import ESMAML
 from metarl.learners.learner import Learner
 from metarl.learners.maml import MAML, RULES
@@ -19,6 +19,7 @@ from metarl.memory import GRUMemory, Memory
 from metarl.networks import MLP
 from metarl.objectives import Demonstration, Objective, Prediction, Reward
 from metarl.problem import Problem
+from metarl.residual import Residual
 from metarl.snail import SNAIL
 
 LEARNERS: dict[str, Callable[..., Learner]] = {
@@ -47,17 +48,26 @@ def make_objective(config: Config, problem: Problem) -> Objective:
 
 
 def make_network(config: Config, problem: Problem) -> MLP | Memory:
-    sizes, width = (problem.observation, problem.action, problem.discrete), config.hidden[0] if config.hidden else 1
+    if config.learner in MEMORY:
+        upper = _remembering(config, problem)
+        return upper if config.start is None else Residual(_plain(config, problem, config.hidden[1:]), upper)
+    return _plain(config, problem, config.hidden)
+
+
+def _remembering(config: Config, problem: Problem) -> Memory:
+    sizes, width = (problem.observation, problem.action, problem.discrete), config.hidden[0]
     if config.learner == "rl2":
         return GRUMemory(*sizes, hidden=width)
     if config.learner == "mann":
         return MANN(*sizes, hidden=width, slots=config.slots)
-    if config.learner == "snail":
-        return SNAIL(*sizes, length=config.episodes * problem.horizon, filters=width)
+    return SNAIL(*sizes, length=config.episodes * problem.horizon, filters=width)
+
+
+def _plain(config: Config, problem: Problem, hidden: tuple[int, ...]) -> MLP:
     return MLP(
         problem.observation,
         problem.action,
-        config.hidden,
+        hidden,
         problem.discrete,
         context=config.context if config.learner == "cavia" else 0,
         predicts=len(problem.felt) if config.objective == "prediction" else 0,

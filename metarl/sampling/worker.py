@@ -15,9 +15,11 @@ import numpy as np
 
 from envs.robot_env import make
 from envs.tasks import Split, Task, TaskSpace
-from export.device.policy import RecurrentPolicy, open_policy
+from export.device.policy import Policy, RecurrentPolicy, open_policy
 from metarl.episodes import Episodes, Float
+from metarl.sampling.history import History
 from metarl.sampling.point import PointController
+from robots.interface import Interface
 from robots.spec import Array
 
 Act = Callable[[Float], tuple[Float, Float]]  # observation -> mean and log standard deviation of the action
@@ -46,10 +48,13 @@ def draw_tasks(space: TaskSpace, split: Split, key: tuple[int, int], count: int)
 
 @dataclass(frozen=True)
 class Actor:
-    """An exported policy; a privileged one sees the encoded task after the observation."""
+    """An exported policy. A privileged one sees the encoded task after the observation; one with a history, its last
+    so many observations and actions (see `History`).
+    """
 
     graph: bytes
     privileged: bool = False
+    history: int = 0
 
 
 @dataclass(frozen=True)
@@ -85,6 +90,21 @@ class Remembering:
         self._feedback = np.array([*action, reward, done], np.float32)
 
 
+class Recalling:
+    """A policy that sees the last so many observations and actions of one attempt."""
+
+    def __init__(self, policy: Policy, theta: Float, length: int, interface: Interface) -> None:
+        self._policy, self._theta = policy, theta
+        self._history = History(length, interface.observation_size, interface.action_size)
+        self._history.start()
+
+    def __call__(self, observation: Float) -> tuple[Float, Float]:
+        return self._policy(self._theta, self._history.see(observation))
+
+    def feel(self, action: Float, reward: float, done: bool) -> None:
+        self._history.act(action)
+
+
 class Worker:
     """Lives through trials, one after the other, in one world that is loaded once."""
 
@@ -111,7 +131,10 @@ class Worker:
         assert theta is not None, "a trial that acts by a policy carries its parameters"
         if isinstance(policy, RecurrentPolicy):
             return Remembering(policy, theta)
-        if not self._actors[trial.actor].privileged:
+        actor = self._actors[trial.actor]
+        if actor.history:
+            return Recalling(policy, theta, actor.history, self._env.interface)
+        if not actor.privileged:
             return lambda observation: policy(theta, observation)
         known = self._env.task_space.encode(trial.task).astype(np.float32)
         return lambda observation: policy(theta, np.concatenate([observation, known]))
@@ -132,7 +155,7 @@ class Worker:
             rewards.append(reward)
             errors.append(info["error"])
             last = ended or stopped or step + 1 == env.job.horizon
-            if isinstance(act, Remembering):
+            if isinstance(act, Remembering | Recalling):
                 act.feel(action, float(reward), last)
             if last:
                 break

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from metarl.checkpoint import Run
-from metarl.config import DEFAULTS, Config
+from metarl.config import MEMORY, Config, default
 from metarl.episodes import Episodes
 from metarl.trainer import train
 
@@ -55,15 +55,17 @@ def make_episodes() -> MakeEpisodes:
 
 @pytest.fixture(scope="session")
 def tiny() -> Tiny:
-    """The smallest sensible run of an objective, with some of its settings changed."""
+    """The smallest sensible run of an objective, and a learner if one is named, with some settings changed."""
 
-    def config(objective: str, **changes: Any) -> Config:
+    def config(objective: str, learner: str | None = None, **changes: Any) -> Config:
         small: dict[str, Any] = {"iterations": 3, "hidden": (16,), "tasks": 2}
-        small |= {
-            "demonstration": {"episodes": 2, "query": 2},
-            "reward": {"episodes": 3, "query": 3, "inner_steps": 1, "passes": 2},
-        }[objective]
-        return replace(DEFAULTS[objective], **{**small, **changes})
+        by_reward = {"episodes": 3, "query": 3, "inner_steps": 1, "passes": 2}
+        small |= {"episodes": 2, "query": 2} if objective == "demonstration" else by_reward
+        if learner == "es_maml":
+            small |= {"hidden": (4,), "episodes": 1, "query": 1, "tries": 2}
+        elif learner in MEMORY:
+            small |= {"hidden": (8,), "episodes": 2, "batches": 2}
+        return replace(default(learner, objective), **{**small, **changes})
 
     return config
 

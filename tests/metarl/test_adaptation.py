@@ -12,35 +12,38 @@ import torch
 from torch import Tensor
 
 from metarl.adaptation import inner_step
+from metarl.metagradient import meta_gradient
 from metarl.networks import MLP, log_probability
-from metarl.objectives import OBJECTIVES, Batch, Demonstration
+from metarl.objectives import Batch, Demonstration, Prediction, Reward
 
-NETWORK = MLP(2, 2, (3,))
+NETWORKS = {"demonstration": MLP(2, 2, (3,)), "reward": MLP(2, 2, (3,)), "prediction": MLP(2, 2, (3,), predicts=2)}
+OBJECTIVES = {"demonstration": Demonstration(), "reward": Reward(), "prediction": Prediction((0, 1))}
+NETWORK = NETWORKS["demonstration"]
 BATCHES = [(seed, lengths) for seed, lengths in enumerate([(4, 2, 3), (3, 3, 3), (2, 4, 4), (3, 4, 2)])]
 
 
-def theta_and_sizes(steps: int) -> tuple[Tensor, Tensor]:
+def theta_and_sizes(steps: int, network: MLP = NETWORK) -> tuple[Tensor, Tensor]:
     generator = torch.Generator().manual_seed(7)
-    theta = torch.randn(NETWORK.size, generator=generator, dtype=torch.float64) * 0.5
-    theta[-2:] = torch.tensor([-0.6, -0.3])  # within the bounds for good
-    sizes = 0.01 + 0.04 * torch.rand(steps, NETWORK.size, generator=generator, dtype=torch.float64)
+    theta = torch.randn(network.size, generator=generator, dtype=torch.float64) * 0.5
+    theta[NETWORK.size - 2 : NETWORK.size] = torch.tensor([-0.6, -0.3])  # within the bounds for good
+    sizes = 0.01 + 0.04 * torch.rand(steps, network.size, generator=generator, dtype=torch.float64)
     return theta, sizes
 
 
-def adapted_loss(name: str, theta: Tensor, sizes: Tensor, data: list[Batch], first_order: bool = False) -> Tensor:
+def adapted_loss(name: str, theta: Tensor, sizes: Tensor, data: list[Batch]) -> Tensor:
     """The query's loss after a step on each support batch, by the code under test."""
     *supports, query = data
     for step, batch in enumerate(supports):
-        theta = inner_step(NETWORK, OBJECTIVES[name], theta, sizes, torch.tensor(step), batch, first_order).theta
-    return OBJECTIVES[name].loss(NETWORK, theta, query)
+        theta = inner_step(NETWORKS[name], OBJECTIVES[name], theta, sizes, torch.tensor(step), batch).theta
+    return OBJECTIVES[name].loss(NETWORKS[name], theta, query)
 
 
 def surrogate(name: str, theta: Tensor, behaviour: Tensor, batch: Batch) -> Tensor:
     """The objective at theta on data of another, fixed theta: no gradient is stopped in here."""
-    if name == "demonstration":
-        return OBJECTIVES[name].loss(NETWORK, theta, batch)
+    if name != "reward":
+        return OBJECTIVES[name].loss(NETWORKS[name], theta, batch)
     new, old = (log_probability(*NETWORK(t, batch["observation"]), batch["action"]) for t in (theta, behaviour))
-    weight = OBJECTIVES["reward"].advantage(batch["reward"], batch["mask"]) * batch["mask"]
+    weight = Reward().advantage(batch["reward"], batch["mask"]) * batch["mask"]
     return -(torch.exp(new - old) * weight).sum() / batch["mask"].sum()
 
 
@@ -59,33 +62,39 @@ def follow(name: str, theta: Tensor, sizes: Tensor, data: list[Batch], path: lis
 @pytest.mark.parametrize("name", OBJECTIVES)
 def test_meta_gradients_agree_with_finite_differences(make_batch, name: str, steps: int):
     data = [make_batch(seed, lengths, observation=2) for seed, lengths in BATCHES[: steps + 1]]
-    theta, sizes = theta_and_sizes(steps)
+    theta, sizes = theta_and_sizes(steps, NETWORKS[name])
     path = follow(name, theta, sizes, data, [])
 
     def trusted(values: Tensor) -> float:
-        start, rows = values[: NETWORK.size], values[NETWORK.size :].reshape(steps, -1)
+        start, rows = values[: len(theta)], values[len(theta) :].reshape(steps, -1)
         end = follow(name, start, rows, data, path)[-1]
         return surrogate(name, end, path[-1], data[-1]).item()
 
     meta = torch.cat([theta, sizes.flatten()]).requires_grad_()
-    start, rows = meta[: NETWORK.size], meta[NETWORK.size :].reshape(steps, -1)
+    start, rows = meta[: len(theta)], meta[len(theta) :].reshape(steps, -1)
     (found,) = torch.autograd.grad(adapted_loss(name, start, rows, data), meta)
     at, small = meta.detach(), 1e-6
     nudges = small * torch.eye(len(at), dtype=at.dtype)
     slopes = [(trusted(at + nudge) - trusted(at - nudge)) / 2 / small for nudge in nudges]
     torch.testing.assert_close(found, torch.tensor(slopes, dtype=at.dtype), rtol=1e-5, atol=1e-8)
-    assert (found != 0).float().mean() > 0.8  # demonstrations do not touch the spread
+    acts = 10 if name == "prediction" else 2  # the layer that acts; demonstrations do not touch the spread alone
+    assert (found != 0).sum() >= len(found) - (steps + 1) * acts
 
 
 @pytest.mark.parametrize("name", OBJECTIVES)
 def test_first_order_takes_the_gradient_where_adaptation_ends(make_batch, name: str):
     data = [make_batch(seed, lengths, observation=2) for seed, lengths in BATCHES[:3]]
-    theta, sizes = theta_and_sizes(2)
+    theta, sizes = theta_and_sizes(2, NETWORKS[name])
     theta.requires_grad_()
-    (found,) = torch.autograd.grad(adapted_loss(name, theta, sizes, data, first_order=True), theta)
+    supports = [{field: value[None] for field, value in batch.items()} for batch in data]
+
+    def loss(at: Tensor, batch: Batch) -> Tensor:
+        return OBJECTIVES[name].loss(NETWORKS[name], at, batch)
+
+    found = meta_gradient(loss, loss, theta, sizes, supports[:2], supports[2], first_order=True).theta
     (full,) = torch.autograd.grad(adapted_loss(name, theta, sizes, data), theta)
     end = follow(name, theta.detach(), sizes, data, [])[-1].requires_grad_()
-    (expected,) = torch.autograd.grad(OBJECTIVES[name].loss(NETWORK, end, data[-1]), end)
+    (expected,) = torch.autograd.grad(OBJECTIVES[name].loss(NETWORKS[name], end, data[-1]), end)
     torch.testing.assert_close(found, expected)
     assert (found - full).norm() > 0.01 * full.norm()
 
@@ -123,3 +132,15 @@ def test_a_gradient_too_long_to_measure_is_not_finite(make_batch):
     assert torch.isfinite(step.loss)
     assert not torch.isfinite(step.gradient_norm)
     assert not step.finite
+
+
+def test_a_context_moves_alone(make_batch):
+    """As in CAVIA: the context takes a step against its own gradient, and not a bit of the rest changes."""
+    network, objective, batch = MLP(2, 2, (3,), context=4), Demonstration(), make_batch(observation=2)
+    theta = torch.randn(network.size, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    gradient = torch.func.grad(lambda at: objective.loss(network, at, batch))(theta)
+    step = inner_step(network, objective, theta, torch.full((1, 4), 0.3).double(), torch.tensor(0), batch)
+    assert torch.equal(step.theta[4:], theta[4:])
+    torch.testing.assert_close(step.theta[:4], theta[:4] - 0.3 * gradient[:4])
+    torch.testing.assert_close(step.gradient_norm, gradient[:4].norm())
+    assert gradient[4:].norm() > 0.1

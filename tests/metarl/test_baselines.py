@@ -4,19 +4,14 @@ import numpy as np
 import torch
 from torch.func import grad
 
-from envs.tasks import Parameter, TaskSpace
 from metarl.baselines import DOMAIN_RANDOMIZATION, ORACLE, fine_tune, fine_tune_long
 from metarl.clones import Clones
 from metarl.episodes import Episodes
 from metarl.networks import MLP
 from metarl.objectives import OBJECTIVES
-from robots.actions import JointIncrement
-from robots.interface import Interface, ObservationTerm
+from metarl.problem import Problem
 
-SPACE = TaskSpace((Parameter("offset", "rad", 0.0, -1.0, 1.0, "set", size=2),))
-TERM = ObservationTerm("joint_position", "rad", "encoder", (0.0, 0.0), (1.0, 1.0))
-COMMAND = JointIncrement((0.1, 0.1), (-1.0, -1.0), (1.0, 1.0), lead=0.3)
-INTERFACE = Interface("toy", ("a", "b"), 20, (TERM,), COMMAND)
+PROBLEM = Problem.of("metarl/PointNavigation-v0")  # 2 numbers seen, 2 moved, and a goal of 2 in each task
 DEMONSTRATION = OBJECTIVES["demonstration"]
 
 
@@ -47,8 +42,8 @@ def test_long_fine_tuning_descends_on_each_task_alone(make_batch):
 def learn(clones: Clones, make_episodes, start: int, end: int) -> None:
     """Motions whose action is the task's offset, which only the oracle is told."""
     for seed in range(start, end):
-        tasks = [SPACE.sample(np.random.default_rng([seed, index])) for index in range(8)]
-        offsets = np.array([task["offset"] for task in tasks], np.float32)[:, None, None]
+        tasks = [PROBLEM.space.sample(np.random.default_rng([seed, index])) for index in range(8)]
+        offsets = np.array([2 * task["goal"] for task in tasks], np.float32)[:, None, None]
         motions: Episodes = make_episodes(seed, 8, 2, 5, observation=2)
         motions = Episodes(**{**vars(motions), "action": np.broadcast_to(offsets, motions.action.shape)})
         clones.update(tasks, [motions, motions], 0.0)
@@ -56,7 +51,7 @@ def learn(clones: Clones, make_episodes, start: int, end: int) -> None:
 
 def test_only_the_oracle_learns_what_the_task_decides(tiny, make_episodes):
     config = tiny("demonstration", learning_rate=1e-2)
-    clones = Clones(config, DEMONSTRATION, INTERFACE, SPACE)
+    clones = Clones(config, PROBLEM)
     learn(clones, make_episodes, 0, 200)
     observation, offset = torch.zeros(2), torch.tensor([0.5, -0.5])
     blind, _ = MLP(2, 2, config.hidden)(clones.thetas[DOMAIN_RANDOMIZATION], observation)
@@ -67,7 +62,7 @@ def test_only_the_oracle_learns_what_the_task_decides(tiny, make_episodes):
 
 def test_loaded_clones_go_on_with_the_same_bits(tiny, make_episodes):
     config = tiny("demonstration")
-    clones, other = (Clones(config, DEMONSTRATION, INTERFACE, SPACE) for _ in range(2))
+    clones, other = (Clones(config, PROBLEM) for _ in range(2))
     learn(clones, make_episodes, 0, 3)
     other.load({name: value.clone() for name, value in clones.state().items()})
     for one in (clones, other):

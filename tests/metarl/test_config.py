@@ -11,7 +11,7 @@ from metarl.config import DEFAULTS, Config
 
 @pytest.mark.parametrize("config", DEFAULTS.values(), ids=str)
 def test_a_config_survives_json(config: Config):
-    changed = replace(config, hidden=(7,), seed=3, first_order=True)
+    changed = replace(config, hidden=(7,), seed=3, start="elsewhere")
     for one in (config, changed):
         assert Config.from_dict(json.loads(json.dumps(one.to_dict()))) == one
 

@@ -1,13 +1,16 @@
-"""The flat parameter vector, and the Gaussian against torch's own."""
+"""The flat parameter vector, and the distributions against torch's own."""
 
 import itertools
 import math
 
 import pytest
 import torch
-from torch.distributions import Normal, kl_divergence
+from hypothesis import given
+from hypothesis import strategies as st
+from torch.distributions import Categorical, Normal, kl_divergence
 
-from metarl.networks import LOG_STD, MLP, divergence, log_probability
+from metarl.learners.learner import begin_with
+from metarl.networks import LOG_STD, MLP, divergence, draw, entropy, log_probability, mode
 
 NETWORK = MLP(3, 2, (5, 4))
 
@@ -55,3 +58,115 @@ def test_divergence_is_that_of_the_new_from_the_old():
     expected = kl_divergence(Normal(old[0], old[1].exp()), Normal(new[0], new[1].exp())).sum(-1)
     torch.testing.assert_close(divergence(*new, *old), expected)
     assert divergence(*old, *old).abs().max() < 1e-6
+
+
+def test_the_entropy_is_the_gaussians_up_to_a_constant():
+    mean, log_std = torch.randn(4, 5, 2), torch.tensor([-1.0, 0.3])
+    expected = Normal(mean, log_std.exp()).entropy().sum(-1)
+    found = entropy(mean, log_std)
+    assert found.shape == (4, 5)
+    torch.testing.assert_close(found, expected - 2 * 0.5 * math.log(2 * math.pi * math.e))
+
+
+NONE = torch.zeros(0)  # in place of a log std: choices
+LOGITS = st.lists(st.floats(-5, 5, width=32), min_size=3, max_size=3).map(torch.tensor)
+
+
+def test_a_network_of_choices_has_no_spread():
+    network, continuous = MLP(3, 4, (5,), discrete=True), MLP(3, 4, (5,))
+    assert network.size == continuous.size - 4
+    theta = continuous.initial(torch.Generator().manual_seed(0))
+    observation = torch.randn(6, 3)
+    logits, none = network(theta[:-4], observation)
+    torch.testing.assert_close(logits, continuous(theta, observation)[0])
+    assert none.shape == (0,)
+    assert network.initial(torch.Generator().manual_seed(0)).shape == (network.size,)
+
+
+def test_drawn_choices_are_one_hot_and_as_frequent_as_the_softmax_says():
+    logits, generator = torch.tensor([0.5, -1.0, 2.0, 0.0]), torch.Generator().manual_seed(0)
+    uniform = torch.rand(20_000, 4, generator=generator)
+    drawn = draw(logits.expand(20_000, 4), NONE, -torch.log(-torch.log(uniform)))
+    assert set(drawn.flatten().tolist()) == {0.0, 1.0}
+    assert (drawn.sum(-1) == 1).all()
+    torch.testing.assert_close(drawn.mean(0), torch.softmax(logits, -1), atol=0.012, rtol=0)
+    assert mode(logits, NONE).tolist() == [0, 0, 1, 0]
+
+
+def test_a_gaussian_draw_is_the_mean_and_scaled_noise():
+    mean, log_std, noise = torch.randn(5, 2), torch.tensor([-1.0, 0.3]), torch.randn(5, 2)
+    torch.testing.assert_close(draw(mean, log_std, noise), mean + log_std.exp() * noise)
+    assert torch.equal(mode(mean, log_std), mean)
+
+
+@given(LOGITS, LOGITS, st.integers(0, 2))
+def test_choices_are_torchs_categorical(new: torch.Tensor, old: torch.Tensor, chosen: int):
+    action = torch.eye(3)[chosen]
+    torch.testing.assert_close(
+        log_probability(new, NONE, action), Categorical(logits=new).log_prob(torch.tensor(chosen))
+    )
+    torch.testing.assert_close(entropy(new, NONE), Categorical(logits=new).entropy())
+    found = divergence(new, NONE, old, NONE)
+    torch.testing.assert_close(
+        found, kl_divergence(Categorical(logits=old), Categorical(logits=new)), atol=2e-6, rtol=1e-4
+    )
+    assert found >= -1e-6
+    assert abs(divergence(new, NONE, new + 3, NONE)) < 1e-5
+
+
+@pytest.mark.parametrize("discrete", [False, True])
+def test_the_context_comes_first_and_enters_beside_the_observation(discrete: bool):
+    network = MLP(3, 2, (5,), discrete, context=4)
+    theta, context = torch.randn(network.size), torch.randn(4)
+    theta[:4] = context
+    assert network.adapted == 4
+    observation = torch.randn(6, 7, 3)
+    beside = torch.cat([observation, context.expand(6, 7, 4)], -1)
+    mean, log_std = MLP(7, 2, (5,), discrete)(theta[4:], beside)
+    torch.testing.assert_close(network(theta, observation)[0], mean)
+    assert torch.equal(network(theta, observation)[1], log_std)
+    assert not network.initial(torch.Generator().manual_seed(0))[:4].any()
+
+
+@pytest.mark.parametrize("hidden", [(), (5, 4)])
+@pytest.mark.parametrize("predicts", [0, 2])
+@pytest.mark.parametrize("discrete", [False, True])
+def test_a_context_of_zeros_acts_like_the_plain_policy_it_began_with(
+    hidden: tuple[int, ...], predicts: int, discrete: bool
+):
+    plain = MLP(3, 2, hidden, discrete)
+    network = MLP(3, 2, hidden, discrete, context=4, predicts=predicts)
+    start = plain.initial(torch.Generator().manual_seed(1))
+    fresh = network.initial(torch.Generator().manual_seed(2))
+    theta, observation = begin_with(network, fresh, start), torch.randn(9, 3)
+    assert theta.shape == (network.size,)
+    for found, expected in zip(network(theta, observation), plain(start, observation), strict=True):
+        torch.testing.assert_close(found, expected)
+    moved = theta.clone()
+    moved[:4] = 1.0
+    assert not torch.allclose(network(moved, observation)[0], network(theta, observation)[0])  # yet it is connected
+    assert torch.equal(
+        theta[network.size - predicts * (network.layers[-1][0] + 3) :],
+        torch.zeros(predicts * (network.layers[-1][0] + 3)),
+    )
+
+
+def test_a_policy_of_another_shape_is_no_beginning():
+    network = MLP(3, 2, (5,))
+    with pytest.raises(ValueError, match=f"start has 7 parameters, expected {network.size}"):
+        begin_with(network, torch.zeros(network.size), torch.zeros(7))
+
+
+def test_the_predicting_head_reads_the_last_features_and_the_action():
+    network, acting = MLP(3, 2, (5, 4), predicts=3), MLP(3, 2, (5, 4))
+    assert network.size == acting.size + 3 * (4 + 2) + 3
+    theta = torch.randn(network.size)
+    observation, action = torch.randn(6, 7, 3), torch.randn(6, 7, 2)
+    torch.testing.assert_close(network(theta, observation)[0], acting(theta[: acting.size], observation)[0])
+    first, second = theta[:15].reshape(5, 3), theta[20:40].reshape(4, 5)
+    features = torch.tanh(torch.tanh(observation @ first.T + theta[15:20]) @ second.T + theta[40:44])
+    weight, bias = theta[acting.size : acting.size + 18].reshape(3, 6), theta[-3:]
+    expected = torch.cat([features, action], -1) @ weight.T + bias
+    torch.testing.assert_close(network.predict(theta, observation, action), expected)
+    start = network.initial(torch.Generator().manual_seed(0))
+    assert not network.predict(start, observation, action).any()  # it begins by forecasting that nothing changes

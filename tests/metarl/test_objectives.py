@@ -8,11 +8,14 @@ from torch import Tensor
 from torch.func import grad, hessian
 
 from metarl.networks import MLP, log_probability
-from metarl.objectives import OBJECTIVES, Reward
+from metarl.objectives import OBJECTIVES, Demonstration, Prediction, Reward
 
-NETWORK = MLP(3, 2, (4,))
+NETWORK = MLP(3, 2, (4,), predicts=2)
 REWARD = Reward(discount=0.9)
+PREDICTION = Prediction((2, 0))
+ALL = {"demonstration": Demonstration(), "reward": REWARD, "prediction": PREDICTION}
 THETA = NETWORK.initial(torch.Generator().manual_seed(3)).double() * 2
+THETA[-14:] = torch.randn(14, generator=torch.Generator().manual_seed(4), dtype=torch.float64)  # of the predicting head
 
 
 def slow_advantage(reward: Tensor, mask: Tensor, discount: float) -> Tensor:
@@ -63,9 +66,9 @@ def test_demonstration_is_the_mean_squared_error_over_lived_steps(make_batch):
     torch.testing.assert_close(loss, torch.stack(errors).mean())
 
 
-@pytest.mark.parametrize("name", OBJECTIVES)
+@pytest.mark.parametrize("name", ALL)
 def test_padding_counts_for_nothing(make_batch, name: str):
-    batch, loss = make_batch(), lambda theta, data: OBJECTIVES[name].loss(NETWORK, theta, data)
+    batch, loss = make_batch(), lambda theta, data: ALL[name].loss(NETWORK, theta, data)
     rubbish = make_batch(9, (5, 5, 5))
     padded = {
         field: torch.where(batch["mask"].reshape(3, 5, *[1] * (value.ndim - 2)) > 0, value, 50 * rubbish[field])
@@ -114,3 +117,55 @@ def test_the_second_derivative_is_that_of_the_expected_reward():
     assert grad(ratio)(theta)[1].item() == pytest.approx(-2 * 0.8, abs=0.05)
     assert hessian(ratio)(theta)[1, 1].item() == pytest.approx(2.0, abs=0.1)
     assert hessian(plain)(theta)[1, 1].item() == pytest.approx(0.0, abs=0.1)
+
+
+def test_objectives_are_filed_under_their_names():
+    assert all(objective.name == name for name, objective in OBJECTIVES.items())
+    assert {name: objective.gather for name, objective in OBJECTIVES.items()} == {
+        "demonstration": "guided",
+        "reward": "attempts",
+        "prediction": "attempts",
+    }
+
+
+def test_prediction_is_the_mean_squared_error_of_the_felt_elements(make_batch):
+    """Over the steps whose successor was lived in the same episode, and no others."""
+    batch, lengths = make_batch(lengths=(5, 1, 3)), (5, 1, 3)
+    observation = batch["observation"]
+    forecast = NETWORK.predict(THETA, observation, batch["action"])
+    errors = [
+        ((forecast[e, t] - (observation[e, t + 1] - observation[e, t])[[2, 0]]) ** 2).mean()
+        for e, length in enumerate(lengths)
+        for t in range(length - 1)
+    ]
+    assert len(errors) == 6
+    torch.testing.assert_close(PREDICTION.loss(NETWORK, THETA, batch), torch.stack(errors).mean())
+
+
+def test_prediction_by_hand():
+    """Features tanh(0) = 0, so that the forecast is the bias alone."""
+    network = MLP(2, 1, (1,), predicts=1)
+    theta = torch.zeros(network.size)
+    theta[-1] = 0.5
+    batch = {
+        "observation": torch.tensor([[[0.0, 7.0], [2.0, -7.0], [2.5, 9.0]], [[1.0, 0.0], [0.0, 0.0], [50.0, 0.0]]]),
+        "action": torch.zeros(2, 3, 1),
+        "mask": torch.tensor([[1.0, 1, 1], [1, 1, 0]]),
+    }
+    expected = ((2 - 0.5) ** 2 + (0.5 - 0.5) ** 2 + (-1 - 0.5) ** 2) / 3
+    assert Prediction((0,)).loss(network, theta, batch).item() == pytest.approx(expected)
+
+
+def test_prediction_looks_at_its_elements_alone(make_batch):
+    batch = make_batch()
+    other = {**batch, "observation": batch["observation"].clone()}
+    other["observation"][:, -1, 1] += 1  # the last one is seen by no forecast
+    assert PREDICTION.loss(NETWORK, THETA, other) == PREDICTION.loss(NETWORK, THETA, batch)
+    other["observation"][0, -1, 0] += 1
+    assert PREDICTION.loss(NETWORK, THETA, other) != PREDICTION.loss(NETWORK, THETA, batch)
+
+
+def test_prediction_moves_the_features_that_the_policy_acts_by(make_batch):
+    gradient = grad(lambda theta: PREDICTION.loss(NETWORK, theta, make_batch()))(THETA)
+    assert gradient[:16].abs().min() > 0  # the hidden layer
+    assert not gradient[16:-14].any()  # the layer that acts, and the spread

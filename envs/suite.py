@@ -1,0 +1,35 @@
+"""Worlds that are hard for a fixed policy, by name: what learners are compared in. Constants only."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from envs import legged
+from envs.robot_env import RobotEnv
+from envs.tasks import Parameter
+
+A1_JOINTS = 12
+
+
+def a1_uneven(render_mode: str | None = None, engine: str = "pybullet", **asked: Any) -> RobotEnv:
+    """A1 on rough ground and slopes, its joint zeros up to ±0.2 rad off, with up to 5 kg on it and one weak motor.
+
+    What is `asked` are fields of `envs.legged.Walk`, in place of those here.
+    """
+    given: dict[str, Any] = {
+        "unknown": (
+            Parameter("joint_zero", "rad", 0.0, -0.2, 0.2, "add", A1_JOINTS),
+            Parameter("payload", "kg", 0.0, 0.0, 5.0, "add", bounds=(0.0, 10.0)),
+            "weak_joint",
+            Parameter("weak_strength", "1", 1.0, 0.3, 0.8, "scale", bounds=(0.0, 1.0)),
+            "friction",
+        ),
+        "ground": ("rough", "slope_up", "slope_down"),
+        "level": 0.35,
+        "forward": (0.3, 0.6),
+        "left": (-0.1, 0.1),
+        "yaw_rate": (-0.3, 0.3),
+        "lift": (0.02, 0.15),
+        "horizon": 150,
+    }
+    return legged.build("a1", render_mode, engine, **{**given, **asked})
