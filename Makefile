@@ -10,16 +10,22 @@ VENV := .venv
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help demo seek test lint
+.PHONY: help demo seek evidence evidence-next test lint
 
 help: ## List these targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: $(READY) ## Train, export and adapt an arm that reaches through a crooked camera, into runs/demo
 	$(VENV)/bin/python scripts/demo.py --act reach --out runs/demo
 
 seek: $(READY) ## The same with measured reward as the only teacher, into runs/seek
 	$(VENV)/bin/python scripts/demo.py --act seek --out runs/seek
+
+evidence: $(READY) ## Make the pages in docs/ anew from the verdicts in docs/evidence
+	$(VENV)/bin/python scripts/evidence.py
+
+evidence-next: $(READY) ## Train and judge the next missing cell of docs/evidence, then make the pages
+	$(VENV)/bin/python scripts/evidence.py --cells 1
 
 test: $(READY) ## Set up and run the tests
 	$(VENV)/bin/python -m pytest

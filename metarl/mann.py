@@ -1,119 +1,102 @@
-"""A memory-augmented policy: slots that are read by content and written where they were least used."""
+"""MANN: a controller that reads and writes an external memory by content and by least recent use."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
 
 import torch
 from torch import Tensor
 
-from metarl.memory import Outputs, Shapes, gru, gru_cell, heads, join, outputs, random, size_of, split
+from metarl.memory import Pieces, Remembering, Table, gru, gru_table
 
-FORGET = 0.95  # of usage
+FAINT = 1e-4  # added to a row's squared length: an empty row resembles nothing, with a finite slope
+FULL = 1e4  # more than any usage
 
 
 @dataclass(frozen=True)
-class MANN:
-    """MANN's least recently used access (Santoro et al. 2016) beside a gated recurrent unit. Methods as in Memory.
+class MANN(Remembering):
+    """Memory-augmented network with least recently used access (Santoro et al. 2016, arXiv 1605.06065).
 
-    A step first writes, to a mixture of the slot least used and what the step before read, and then reads: so what is
-    told one step late can already be used. What is written and the key that is looked for are different vectors, as
-    in a neural Turing machine; in the paper they are one.
+    Each of `reads` heads has a key [width] from a GRU controller. In this order, a step
+    1. empties the least used slots, as many as there are heads,
+    2. adds each key with weight gate * (this head's read weight of the step before) + (1 - gate) * (its least used
+       slot): what is learned now joins what was recalled last, or takes a fresh place,
+    3. reads by the softmax of strength * cosine similarity, key against slots,
+    4. lets usage fade by `decay` and adds the weights of this step's reading and writing.
+    Read vectors go to the heads beside the hidden state, and to the controller at the next step. Unlike the paper, the
+    controller is a GRU, similarity has a learned strength, and head i takes the i-th least used slot instead of all.
     """
 
-    observation: int
-    action: int
-    discrete: bool
     hidden: int = 64
     slots: int = 16
-    width: int = 32
+    width: int = 24
+    reads: int = 1
+    decay: float = 0.95
 
-    @cached_property
-    def _shapes(self) -> Shapes:
-        inputs = self.observation + self.action + 2 + self.width
-        access = 2 * self.width + 2  # key, written vector, gate, sharpness
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.reads > self.slots:
+            raise ValueError(f"reads is {self.reads}, expected at most slots, {self.slots}; give MANN more slots")
+        if not 0 <= self.decay < 1:
+            raise ValueError(f"decay is {self.decay}, expected 0 to below 1: usage has to fade; try 0.95")
+
+    @property
+    def body(self) -> Table:
+        access = self.reads * (self.width + 2)
         return {
-            **gru(self.hidden, inputs),
-            "access_weight": (access, self.hidden),
+            **gru_table(self.inputs, self.hidden),
+            "read": (3 * self.hidden, self.reads * self.width),
+            "access": (access, self.hidden),
             "access_bias": (access,),
-            **heads(self.hidden + self.width, self.action, self.discrete),
         }
 
-    @cached_property
-    def _kept(self) -> Shapes:
-        """What the memory holds."""
+    @property
+    def state(self) -> Table:
         return {
-            "state": (self.hidden,),
-            "slots": (self.slots, self.width),
+            "hidden": (self.hidden,),
+            "read": (self.reads, self.width),
+            "weight": (self.reads, self.slots),
             "usage": (self.slots,),
-            "reading": (self.slots,),  # the weights with which the step before read
-            "read": (self.width,),
+            "slots": (self.slots, self.width),
         }
 
     @property
-    def size(self) -> int:
-        return size_of(self._shapes)
+    def features(self) -> int:
+        return self.hidden + self.reads * self.width
 
-    @property
-    def memory(self) -> int:
-        return size_of(self._kept)
+    def perceive(self, weights: Pieces, given: Tensor) -> Tensor:
+        return torch.addmm(weights["input_bias"], given, weights["input"].T)
 
-    def initial(self, generator: torch.Generator, std: float = 0.4) -> Tensor:
-        return random(self._shapes, generator, std)
+    def advance(self, weights: Pieces, state: Pieces, perceived: Tensor) -> tuple[Tensor, Pieces]:
+        drive = torch.addmm(perceived, state["read"].flatten(1), weights["read"].T)
+        hidden = gru(weights, drive, state["hidden"])
+        access = torch.addmm(weights["access_bias"], hidden, weights["access"].T)
+        access = access.reshape(-1, self.reads, self.width + 2)
+        key, knobs = torch.tanh(access[..., : self.width]), access[..., self.width :]
+        gate, strength = torch.sigmoid(knobs[..., :1]), 1 + torch.nn.functional.softplus(knobs[..., 1:])
+        least = self._least(state["usage"])
+        write = torch.lerp(least, state["weight"], gate)
+        slots = state["slots"] * (1 - least.sum(1)).unsqueeze(-1)
+        slots = torch.baddbmm(slots, write.transpose(1, 2), key)
+        weight = torch.softmax(strength * similarity(key, slots), -1)
+        read = torch.bmm(weight, slots)
+        # Only the choice of a slot depends on usage, and that has no slope.
+        usage = self.decay * state["usage"] + (weight + write).detach().sum(1)
+        following = {"hidden": hidden, "read": read, "weight": weight, "usage": usage, "slots": slots}
+        return torch.cat([hidden, read.flatten(1)], -1), following
 
-    def step(self, theta: Tensor, memory: Tensor, observation: Tensor, feedback: Tensor) -> tuple[Outputs, Tensor]:
-        parts, kept = split(theta, self._shapes), split(memory, self._kept)
-        features, kept = self._step(parts, kept, self._project(parts, observation, feedback))
-        return outputs(parts, features), join(kept, self._kept)
-
-    def sequence(self, theta: Tensor, observation: Tensor, feedback: Tensor) -> Outputs:
-        parts = split(theta, self._shapes)
-        kept = split(observation.new_zeros(len(observation), self.memory), self._kept)
-        features = []
-        for projected in self._project(parts, observation, feedback).unbind(1):
-            seen, kept = self._step(parts, kept, projected)
-            features.append(seen)
-        return outputs(parts, torch.stack(features, 1))
-
-    def _project(self, parts: dict[str, Tensor], observation: Tensor, feedback: Tensor) -> Tensor:
-        """What does not depend on the memory, for all steps at once."""
-        known = parts["gru_input"][:, : -self.width]
-        return torch.cat([observation, feedback], -1) @ known.T + parts["gru_input_bias"]
-
-    def _step(
-        self, parts: dict[str, Tensor], kept: dict[str, Tensor], projected: Tensor
-    ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Features [..., hidden + width], and what is kept after the step."""
-        recalled = projected + kept["read"] @ parts["gru_input"][:, -self.width :].T
-        state = gru_cell(parts, recalled, kept["state"])
-        access = state @ parts["access_weight"].T + parts["access_bias"]
-        key, written, gate, sharpness = torch.split(access, [self.width, self.width, 1, 1], -1)
-        slots, writing = write(kept["slots"], kept["usage"], kept["reading"], torch.tanh(written), torch.sigmoid(gate))
-        reading = address(slots, key, 1 + torch.nn.functional.softplus(sharpness + 2))
-        read = (reading[..., None] * slots).sum(-2)
-        usage = FORGET * kept["usage"] + reading + writing
-        following = {"state": state, "slots": slots, "usage": usage, "reading": reading, "read": read}
-        return torch.cat([state, read], -1), following
+    def _least(self, usage: Tensor) -> Tensor:
+        """[rows, reads, slots], in each head's row a one at its slot: the least used ones in order, of equals the
+        first."""
+        picked: list[Tensor] = []
+        for _ in range(self.reads):
+            slot = usage.argmin(-1, keepdim=True)
+            picked.append((torch.arange(self.slots) == slot).to(usage.dtype))
+            usage = usage + FULL * picked[-1]
+        return torch.stack(picked, 1)
 
 
-def write(slots: Tensor, usage: Tensor, reading: Tensor, written: Tensor, gate: Tensor) -> tuple[Tensor, Tensor]:
-    """slots [..., n, width] with `written` [..., width] added, and the weights [..., n] with which it was.
-
-    gate [..., 1]: the share that goes where the step before read (weights `reading` [..., n]); the rest to the slot
-    least used by `usage` [..., n], which is emptied first.
-    """
-    least = (torch.arange(usage.shape[-1]) == usage.argmin(-1, keepdim=True)).to(usage.dtype)
-    writing = gate * reading + (1 - gate) * least
-    return slots * (1 - least)[..., None] + writing[..., None] * written[..., None, :], writing
-
-
-def address(slots: Tensor, key: Tensor, sharpness: Tensor) -> Tensor:
-    """Weights [..., n] over slots [..., n, width] by how much each resembles `key` [..., width], by the cosine.
-
-    sharpness [..., 1] scales the cosines. Empty slots resemble nothing: theirs is 0.
-    """
-    product = (slots * key[..., None, :]).sum(-1)
-    # Under one root, with a floor: the gradient stays finite where a slot or a key is empty.
-    lengths = (slots.square().sum(-1) * key.square().sum(-1, keepdim=True) + 1e-6).sqrt()
-    return torch.softmax(sharpness * product / lengths, -1)
+def similarity(key: Tensor, slots: Tensor) -> Tensor:
+    """Cosine [rows, reads, slots] between key [rows, reads, width] and slots [rows, slots, width]; 0 for empty ones."""
+    sizes = torch.rsqrt(slots.square().sum(-1) + FAINT).unsqueeze(1)
+    return torch.bmm(key * torch.rsqrt(key.square().sum(-1, keepdim=True) + FAINT), slots.transpose(1, 2)) * sizes

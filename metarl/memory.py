@@ -1,10 +1,12 @@
-"""Policies that remember: pure functions of a flat theta and a flat memory. What all share, and RL2's GRU."""
+"""Policies that remember, as pure functions of one flat theta and one flat memory: what they share, and RL2's GRU.
+
+MANN and SNAIL have files of their own.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from functools import cached_property
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, fields
 from math import log, prod, sqrt
 from typing import NamedTuple, Protocol
 
@@ -13,155 +15,208 @@ from torch import Tensor
 
 from metarl.networks import LOG_STD
 
-Shapes = Mapping[str, tuple[int, ...]]
+Table = dict[str, tuple[int, ...]]  # the named pieces of a flat vector, in order
+Pieces = dict[str, Tensor]
 
 
 class Outputs(NamedTuple):
-    """Mean [..., action] and log standard deviation [action], as an MLP's; value [...] of what is still to come."""
-
-    mean: Tensor
-    log_std: Tensor
-    value: Tensor
+    mean: Tensor  # [..., action]; logits for choices
+    log_std: Tensor  # [action]; empty for choices
+    value: Tensor  # [...], the forecast return
 
 
 class Memory(Protocol):
-    """A policy whose memory [..., M] is zero where a trial starts and lasts over its episodes.
+    """A policy and value with a memory that is zeros [M] at a trial's start and lasts over the trial's episodes.
 
-    feedback [..., action + 2] is what the step before brought: its action, its reward, and 1 if it ended an episode;
-    all zero where a trial starts.
+    One step reads observation [..., observation] and feedback [..., action + 2]: the previous action and reward, and
+    whether the step before ended its episode. At a trial's start feedback is zeros.
     """
 
     @property
     def observation(self) -> int: ...
+
     @property
     def action(self) -> int: ...
+
     @property
     def discrete(self) -> bool: ...
+
     @property
     def size(self) -> int:
         """P, the length of theta."""
-        ...
 
     @property
     def memory(self) -> int:
         """M, the length of the memory."""
-        ...
 
     def initial(self, generator: torch.Generator, std: float = 0.4) -> Tensor:
-        """A random theta [P] that starts near rest, with this standard deviation of actions."""
+        """A random theta [P] that acts near rest, with this standard deviation."""
 
     def step(self, theta: Tensor, memory: Tensor, observation: Tensor, feedback: Tensor) -> tuple[Outputs, Tensor]:
-        """Outputs and the memory after it, for inputs with the same leading axes or none."""
+        """Outputs and the next memory [..., M], for theta [P] and memory [..., M]; the leading axes may be none."""
 
     def sequence(self, theta: Tensor, observation: Tensor, feedback: Tensor) -> Outputs:
-        """What `step` gives one after the other from a memory of zeros, for inputs [trial, step, ...]."""
+        """What `step` answers over whole trials [trial, time, ...], each from zero memory."""
 
 
-def size_of(shapes: Shapes) -> int:
-    return sum(prod(shape) for shape in shapes.values())
+def length(table: Table) -> int:
+    return sum(prod(shape) for shape in table.values())
 
 
-def split(flat: Tensor, shapes: Shapes) -> dict[str, Tensor]:
-    """The pieces of flat [..., size] by name, each [..., *shape]."""
-    pieces = torch.split(flat, [prod(shape) for shape in shapes.values()], -1)
-    lead = flat.shape[:-1]
-    return {name: piece.reshape(*lead, *shape) for (name, shape), piece in zip(shapes.items(), pieces, strict=True)}
-
-
-def join(pieces: Mapping[str, Tensor], shapes: Shapes) -> Tensor:
-    """Reverses `split`."""
-    flat = [pieces[name].flatten(pieces[name].ndim - len(shape)) for name, shape in shapes.items()]
-    return torch.cat(flat, -1)
-
-
-def heads(features: int, action: int, discrete: bool) -> dict[str, tuple[int, ...]]:
-    """Shapes of what turns features into Outputs; the last of a theta."""
-    shapes: dict[str, tuple[int, ...]] = {
-        "mean_weight": (action, features),
-        "mean_bias": (action,),
-        "value_weight": (1, features),
-        "value_bias": (1,),
-    }
-    return shapes if discrete else {**shapes, "log_std": (action,)}
-
-
-def outputs(parts: Mapping[str, Tensor], features: Tensor) -> Outputs:
-    """Outputs from features [..., n]."""
-    mean = features @ parts["mean_weight"].T + parts["mean_bias"]
-    value = (features @ parts["value_weight"].T + parts["value_bias"])[..., 0]
-    log_std = parts["log_std"].clamp(*LOG_STD) if "log_std" in parts else parts["mean_bias"][:0]
-    return Outputs(mean, log_std, value)
-
-
-def random(shapes: Shapes, generator: torch.Generator, std: float) -> Tensor:
-    """A theta of matrices [out, in] of variance 1/in, those of the mean a tenth of that spread, and zeros elsewhere."""
-    made = []
-    for name, shape in shapes.items():
-        if name == "log_std":
-            made.append(torch.full(shape, log(std)))
-        elif len(shape) == 2:
-            gain = (0.1 if name == "mean_weight" else 1.0) / sqrt(shape[1])
-            made.append(gain * torch.randn(shape, generator=generator))
-        else:
-            made.append(torch.zeros(shape))
-    return torch.cat([piece.flatten() for piece in made])
-
-
-def gru(hidden: int, inputs: int) -> dict[str, tuple[int, ...]]:
-    """Shapes of a gated recurrent unit's parameters, in torch's order: reset, update, new."""
+def pieces(name: str, flat: Tensor, table: Table) -> Pieces:
+    """`flat` [..., length] cut by `table`: views [..., *shape]. Raises ValueError for another length."""
+    if flat.shape[-1] != length(table):
+        raise ValueError(
+            f"{name} has {flat.shape[-1]} entries, expected {length(table)}; is it of a network of other sizes?"
+        )
+    parts = flat.split([prod(shape) for shape in table.values()], -1)
     return {
-        "gru_input": (3 * hidden, inputs),
-        "gru_hidden": (3 * hidden, hidden),
-        "gru_input_bias": (3 * hidden,),
-        "gru_hidden_bias": (3 * hidden,),
+        key: part.reshape(*flat.shape[:-1], *shape) for part, (key, shape) in zip(parts, table.items(), strict=True)
     }
-
-
-def gru_cell(parts: Mapping[str, Tensor], projected: Tensor, state: Tensor) -> Tensor:
-    """The state [..., hidden] after one step; projected [..., 3 hidden] is `gru_input @ input + gru_input_bias`."""
-    recurrent = state @ parts["gru_hidden"].T + parts["gru_hidden_bias"]
-    (reset, update, new), (past_reset, past_update, past) = projected.chunk(3, -1), recurrent.chunk(3, -1)
-    update = torch.sigmoid(update + past_update)
-    new = torch.tanh(new + torch.sigmoid(reset + past_reset) * past)
-    return new + update * (state - new)
 
 
 @dataclass(frozen=True)
-class GRUMemory:
-    """RL2 (Duan et al. 2016): a gated recurrent unit, whose state is the memory [hidden]. Methods as in Memory."""
+class Remembering(ABC):
+    """What memory networks share: the cutting of flat vectors, the heads, and `sequence` as a loop over `advance`.
+
+    theta [P] holds the pieces of `body`, the weight [action + 1, features] and bias of the heads (mean or logits,
+    then value), and the log standard deviation [action] (not for choices). Raises ValueError for a size below 1.
+    """
 
     observation: int
     action: int
     discrete: bool
-    hidden: int = 64
 
-    @cached_property
-    def _shapes(self) -> Shapes:
-        inputs = self.observation + self.action + 2
-        return {**gru(self.hidden, inputs), **heads(self.hidden, self.action, self.discrete)}
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if field.type == "int" and value < 1:
+                raise ValueError(f"{field.name} is {value}, expected at least 1; give a {type(self).__name__} its size")
+
+    @property
+    @abstractmethod
+    def body(self) -> Table:
+        """The parameters before the heads; the last axis of a matrix is its input's."""
+
+    @property
+    @abstractmethod
+    def state(self) -> Table:
+        """The pieces of the memory."""
+
+    @property
+    @abstractmethod
+    def features(self) -> int:
+        """Inputs of the heads."""
+
+    @abstractmethod
+    def perceive(self, weights: Pieces, given: Tensor) -> Tensor:
+        """What of a step's work on given [rows, inputs] needs no memory, for many steps at once."""
+
+    @abstractmethod
+    def advance(self, weights: Pieces, state: Pieces, perceived: Tensor) -> tuple[Tensor, Pieces]:
+        """Features [rows, features] of one step, and the state after it."""
+
+    @property
+    def inputs(self) -> int:
+        """Width of what a step is given: observation and feedback."""
+        return self.observation + self.action + 2
+
+    @property
+    def weights(self) -> Table:
+        spread: Table = {} if self.discrete else {"log_std": (self.action,)}
+        return {**self.body, "head": (self.action + 1, self.features), "head_bias": (self.action + 1,), **spread}
 
     @property
     def size(self) -> int:
-        return size_of(self._shapes)
+        return length(self.weights)
 
     @property
     def memory(self) -> int:
-        return self.hidden
+        return length(self.state)
 
     def initial(self, generator: torch.Generator, std: float = 0.4) -> Tensor:
-        return random(self._shapes, generator, std)
+        """A random theta [P]: variance 1/in, the head of the mean a tenth of that spread, biases zero."""
+        parts = {
+            name: torch.randn(shape, generator=generator) / sqrt(shape[-1]) if len(shape) > 1 else torch.zeros(shape)
+            for name, shape in self.weights.items()
+        }
+        parts["head"][: self.action] *= 0.1
+        if not self.discrete:
+            parts["log_std"] = torch.full((self.action,), log(std))
+        return torch.cat([part.flatten() for part in parts.values()])
 
     def step(self, theta: Tensor, memory: Tensor, observation: Tensor, feedback: Tensor) -> tuple[Outputs, Tensor]:
-        parts = split(theta, self._shapes)
-        projected = torch.cat([observation, feedback], -1) @ parts["gru_input"].T + parts["gru_input_bias"]
-        state = gru_cell(parts, projected, memory)
-        return outputs(parts, state), state
+        weights = pieces("theta", theta, self.weights)
+        given = torch.cat([observation, feedback], -1).reshape(-1, self.inputs)
+        state = pieces("memory", memory.reshape(-1, memory.shape[-1]), self.state)
+        features, state = self.advance(weights, state, self.perceive(weights, given))
+        following = torch.cat([piece.flatten(1) for piece in state.values()], -1).reshape(memory.shape)
+        return self._outputs(weights, features.reshape(*observation.shape[:-1], self.features)), following
 
     def sequence(self, theta: Tensor, observation: Tensor, feedback: Tensor) -> Outputs:
-        parts = split(theta, self._shapes)
-        inputs = torch.cat([observation, feedback], -1)
-        start = inputs.new_zeros(1, len(inputs), self.hidden)
-        weights = [parts[name] for name in gru(self.hidden, 0)]
-        # torch's own loop; its last arguments: biases, one layer, no dropout, not in training, one way, batch first.
-        states, _ = torch.gru(inputs, start, weights, True, 1, 0.0, False, False, True)
-        return outputs(parts, states)
+        weights = pieces("theta", theta, self.weights)
+        trials, time, _ = observation.shape
+        given = torch.cat([observation, feedback], -1).transpose(0, 1).reshape(-1, self.inputs)
+        perceived = self.perceive(weights, given).reshape(time, trials, -1)
+        state = pieces("memory", theta.new_zeros(trials, self.memory), self.state)
+        rows = []
+        for now in perceived.unbind(0):
+            features, state = self.advance(weights, state, now)
+            rows.append(features)
+        return self._outputs(weights, torch.stack(rows, 1))
+
+    def _outputs(self, weights: Pieces, features: Tensor) -> Outputs:
+        """From features [..., features]."""
+        rows = torch.addmm(weights["head_bias"], features.reshape(-1, self.features), weights["head"].T)
+        answer = rows.reshape(*features.shape[:-1], self.action + 1)
+        log_std = features.new_zeros(0) if self.discrete else weights["log_std"].clamp(*LOG_STD)
+        return Outputs(answer[..., : self.action], log_std, answer[..., self.action])
+
+
+def gru_table(inputs: int, hidden: int) -> Table:
+    """Parameters of a GRU cell. Rows of the matrices: reset gate, update gate, candidate."""
+    return {
+        "input": (3 * hidden, inputs),
+        "input_bias": (3 * hidden,),
+        "recurrent": (3 * hidden, hidden),
+        "recurrent_bias": (hidden,),
+    }
+
+
+def gru(weights: Pieces, drive: Tensor, hidden: Tensor) -> Tensor:
+    """The next hidden [rows, hidden] (Cho et al. 2014); drive [rows, 3 hidden] is what the input contributes.
+
+    The reset gate acts after the recurrent matrix, which has a bias of its own for the candidate alone.
+    """
+    both, width = 2 * hidden.shape[-1], hidden.shape[-1]
+    recurrent = weights["recurrent"]
+    gates = torch.sigmoid(torch.addmm(drive[:, :both], hidden, recurrent[:both].T))
+    recalled = torch.addmm(weights["recurrent_bias"], hidden, recurrent[both:].T)
+    candidate = torch.tanh(drive[:, both:] + gates[:, :width] * recalled)
+    return torch.lerp(candidate, hidden, gates[:, width:])
+
+
+@dataclass(frozen=True)
+class GRUMemory(Remembering):
+    """RL2 (Duan et al. 2016, arXiv 1611.02779): a GRU and linear heads on its hidden state, which is the memory."""
+
+    hidden: int = 64
+
+    @property
+    def body(self) -> Table:
+        return gru_table(self.inputs, self.hidden)
+
+    @property
+    def state(self) -> Table:
+        return {"hidden": (self.hidden,)}
+
+    @property
+    def features(self) -> int:
+        return self.hidden
+
+    def perceive(self, weights: Pieces, given: Tensor) -> Tensor:
+        return torch.addmm(weights["input_bias"], given, weights["input"].T)
+
+    def advance(self, weights: Pieces, state: Pieces, perceived: Tensor) -> tuple[Tensor, Pieces]:
+        hidden = gru(weights, perceived, state["hidden"])
+        return hidden, {"hidden": hidden}

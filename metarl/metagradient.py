@@ -103,7 +103,7 @@ def _each(loss: Loss, tasks: int) -> Loss:
     """loss of one task, as a function of thetas [task, P] and fields [task, ...] that returns the sum of losses."""
     if tasks > 1:
         return lambda thetas, batch: vmap(loss)(thetas, batch).sum()
-    return lambda thetas, batch: loss(thetas[0], {name: field[0] for name, field in batch.items()})
+    return lambda thetas, batch: loss(thetas.squeeze(0), {name: field.squeeze(0) for name, field in batch.items()})
 
 
 def _walk(

@@ -61,13 +61,14 @@ class MLP:
         return self.layers[-1][0] + self.action
 
     def initial(self, generator: torch.Generator, std: float = 0.4) -> Tensor:
-        """A random theta [P]: variance 1/in, the last layer a tenth of that spread, so that it starts at rest."""
+        """A random theta [P]: variance 1/in, what comes last a tenth of that spread, so that it starts at rest."""
         parts = [torch.zeros(self.context)]
         for index, (inputs, outputs) in enumerate(self.layers):
             gain = 0.1 if index == len(self.layers) - 1 else 1.0
             parts += [torch.randn(inputs * outputs, generator=generator) * gain / sqrt(inputs), torch.zeros(outputs)]
         spread = [] if self.discrete else [torch.full((self.action,), log(std))]
-        return torch.cat([*parts, *spread, torch.zeros(self.predicts * (self._seen + 1))])
+        head = torch.randn(self.predicts * self._seen, generator=generator) * 0.1 / sqrt(self._seen)
+        return torch.cat([*parts, *spread, head, torch.zeros(self.predicts)])
 
     def __call__(self, theta: Tensor, observation: Tensor) -> tuple[Tensor, Tensor]:
         """Mean [..., action] at observation [..., observation], and log standard deviation [action].

@@ -100,9 +100,12 @@ class Prediction:
 
     def loss(self, network: MLP, theta: Tensor, batch: Batch) -> Tensor:
         observation, felt = batch["observation"], list(self.elements)
-        lived = batch["mask"][:, 1:] * batch["mask"][:, :-1]
-        change = (observation[:, 1:] - observation[:, :-1])[..., felt]
-        error = network.predict(theta, observation[:, :-1], batch["action"][:, :-1]) - change
+        # Looked up, not sliced: a graph with slices of the time axis would be of no use for episodes of one step.
+        time = torch.arange(observation.shape[1], device=observation.device)
+        after = (time + 1).clamp(max=time[-1])
+        lived = batch["mask"] * batch["mask"].index_select(1, after) * (time < time[-1])
+        change = (observation.index_select(1, after) - observation)[..., felt]
+        error = network.predict(theta, observation, batch["action"]) - change
         return (error.square().mean(-1) * lived).sum() / lived.sum().clamp(min=1)
 
 

@@ -1,141 +1,129 @@
-"""A policy that attends to all of its past: dense causal convolutions in time and causal attention in turn."""
+"""SNAIL: temporal convolutions and attention over a trial, streamed through registers of fixed size."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
-from math import ceil, log2, sqrt
+from math import sqrt
 
 import torch
 from torch import Tensor
 
-from metarl.memory import Outputs, Shapes, heads, join, outputs, random, size_of, split
+from metarl.memory import Outputs, Pieces, Remembering, Table, pieces
 
-Attend = Callable[[str, Tensor, Tensor], Tensor]
-Before = Callable[[str, int, Tensor], Tensor]
-BLOCKS = ("attend0", "convolve0", "attend1", "convolve1", "attend2")
+ATTENTIONS = 3  # with a block of convolutions between each two
 
 
 @dataclass(frozen=True)
-class SNAIL:
-    """SNAIL (Mishra et al. 2018). Methods as in Memory.
+class SNAIL(Remembering):
+    """Simple neural attentive learner (Mishra et al. 2018, arXiv 1707.03141).
 
-    length: steps of a trial, T. filters: of each of the ceil(log2 T) dense blocks in a convolving one, of kernel 2 and
-    dilations 1, 2, 4, ...; keys: length of attention's keys and of its values. The memory holds what each dense block
-    will need from its past, in a ring of as many places as its dilation, and T keys and values for each attention.
-    After T steps these rings forget the oldest.
+    An embedding, then attention and convolutions in turn: attention, convolutions, attention, convolutions,
+    attention. Each appends its output to its input. Convolutions are ceil(log2 length) dense blocks of kernel 2 and
+    dilations 1, 2, 4, ..., tanh times sigmoid, `filters` wide: they see `length` steps. Nothing sees what comes later.
+
+    length: steps of the longest trial. Beyond it the oldest steps drop out: attention spans the last `length`.
+    embedding, keys, values: widths.
+
+    The memory holds the last keys and values of each attention, and for each convolution its oldest tap, computed when
+    the input was there: for a dilation d the last d of them. All are registers that move by one a step, oldest first.
     """
 
-    observation: int
-    action: int
-    discrete: bool
     length: int
-    filters: int = 16
-    keys: int = 16
+    filters: int = 32
+    embedding: int = 32
+    keys: int = 32
+    values: int = 32
 
     @property
-    def _dilations(self) -> list[int]:
-        return [2**index for index in range(max(1, ceil(log2(self.length))))]
-
-    @cached_property
-    def _shapes(self) -> Shapes:
-        width = 2 * self.filters
-        shapes: dict[str, tuple[int, ...]] = {
-            "embed_weight": (width, self.observation + self.action + 2),
-            "embed_bias": (width,),
-        }
-        for block in BLOCKS:
-            if block.startswith("attend"):
-                shapes |= {f"{block}_weight": (3 * self.keys, width), f"{block}_bias": (3 * self.keys,)}
-                width += self.keys
-            else:
-                for dilation in self._dilations:  # now and before, each for filter and gate
-                    name = f"{block}_{dilation}"
-                    shapes |= {f"{name}_weight": (4 * self.filters, width), f"{name}_bias": (2 * self.filters,)}
-                    width += self.filters
-        return {**shapes, **heads(width, self.action, self.discrete)}
-
-    @cached_property
-    def _kept(self) -> Shapes:
-        """What the memory holds: the steps so far, and the rings."""
-        rings: dict[str, tuple[int, ...]] = {"count": (1,)}
-        for block in BLOCKS:
-            if block.startswith("attend"):
-                rings[block] = (self.length, 2 * self.keys)
-            else:
-                rings |= {f"{block}_{dilation}": (dilation, 2 * self.filters) for dilation in self._dilations}
-        return rings
+    def dilations(self) -> list[int]:
+        return [2**power for power in range((self.length - 1).bit_length())]
 
     @property
-    def size(self) -> int:
-        return size_of(self._shapes)
+    def body(self) -> Table:
+        table: Table = {"embedding": (self.embedding, self.inputs), "embedding_bias": (self.embedding,)}
+        width, attends = self.embedding, 2 * self.keys + self.values
+        for layer in range(ATTENTIONS):
+            table |= {f"attention{layer}": (attends, width), f"attention{layer}_bias": (attends,)}
+            width += self.values
+            if layer == ATTENTIONS - 1:
+                break
+            for dilation in self.dilations:
+                name = f"convolution{layer}_{dilation}"
+                # Rows: tanh and sigmoid of the tap that is now, the same of the one that was.
+                table |= {name: (4 * self.filters, width), f"{name}_bias": (2 * self.filters,)}
+                width += self.filters
+        return table
 
     @property
-    def memory(self) -> int:
-        return size_of(self._kept)
+    def state(self) -> Table:
+        table: Table = {"count": (1,)}
+        for layer in range(ATTENTIONS):
+            table |= {f"keys{layer}": (self.length, self.keys), f"values{layer}": (self.length, self.values)}
+            if layer < ATTENTIONS - 1:
+                table |= {f"convolution{layer}_{dilation}": (dilation, 2 * self.filters) for dilation in self.dilations}
+        return table
 
-    def initial(self, generator: torch.Generator, std: float = 0.4) -> Tensor:
-        return random(self._shapes, generator, std)
+    @property
+    def features(self) -> int:
+        convolutions = (ATTENTIONS - 1) * len(self.dilations)
+        return self.embedding + ATTENTIONS * self.values + convolutions * self.filters
 
-    def step(self, theta: Tensor, memory: Tensor, observation: Tensor, feedback: Tensor) -> tuple[Outputs, Tensor]:
-        parts, kept = split(theta, self._shapes), split(memory, self._kept)
-        count, following = kept["count"], {"count": kept["count"] + 1}
+    def perceive(self, weights: Pieces, given: Tensor) -> Tensor:
+        return torch.relu(torch.addmm(weights["embedding_bias"], given, weights["embedding"].T))
 
-        def past(name: str, now: Tensor) -> tuple[Tensor, Tensor]:
-            """A ring before and after `now` took the oldest place, [..., places, size] each."""
-            ring = kept[name]
-            places = torch.arange(ring.shape[-2])
-            here = (places == torch.remainder(count, len(places)))[..., None]
-            following[name] = torch.where(here, now[..., None, :], ring)
-            return (ring * here).sum(-2), following[name]
-
-        def attend(name: str, query: Tensor, pair: Tensor) -> Tensor:
-            _, pairs = past(name, pair)
-            keys, values = pairs.chunk(2, -1)
-            scores = (keys * query[..., None, :]).sum(-1) / sqrt(self.keys)
-            unknown = torch.arange(self.length) > count
-            weights = torch.softmax(scores.masked_fill(unknown, float("-inf")), -1)
-            return (weights[..., None] * values).sum(-2)
-
-        def before(name: str, dilation: int, now: Tensor) -> Tensor:
-            return past(name, now)[0]
-
-        features = self._forward(parts, torch.cat([observation, feedback], -1), attend, before)
-        return outputs(parts, features), join(following, self._kept)
+    def advance(self, weights: Pieces, state: Pieces, perceived: Tensor) -> tuple[Tensor, Pieces]:
+        count = (state["count"] + 1).clamp(max=self.length)
+        following, lived = {"count": count}, torch.arange(self.length) >= self.length - count
+        x = perceived
+        for layer in range(ATTENTIONS):
+            query, key, value = self._attend(weights, layer, x)
+            keys, values = _push(state[f"keys{layer}"], key), _push(state[f"values{layer}"], value)
+            following |= {f"keys{layer}": keys, f"values{layer}": values}
+            score = torch.bmm(keys, query.unsqueeze(-1)).squeeze(-1) / sqrt(self.keys)
+            attention = torch.softmax(torch.where(lived, score, -torch.inf), -1)
+            x = torch.cat([x, torch.bmm(attention.unsqueeze(1), values).squeeze(1)], -1)
+            if layer == ATTENTIONS - 1:
+                break
+            for dilation in self.dilations:
+                name = f"convolution{layer}_{dilation}"
+                now, later = (x @ weights[name].T).chunk(2, -1)
+                following[name] = _push(state[name], later)
+                x = torch.cat([x, _gated(now + state[name][:, 0] + weights[f"{name}_bias"])], -1)
+        return x, following
 
     def sequence(self, theta: Tensor, observation: Tensor, feedback: Tensor) -> Outputs:
-        """Raises ValueError for more than `length` steps."""
-        steps = observation.shape[1]
-        if steps > self.length:
-            raise ValueError(f"a trial has {steps} steps, expected at most {self.length}: make the network longer")
-        parts = split(theta, self._shapes)
-        ahead = torch.ones(steps, steps, dtype=torch.bool).triu(1)
+        weights = pieces("theta", theta, self.weights)
+        trials, time, _ = observation.shape
+        x = self.perceive(weights, torch.cat([observation, feedback], -1).reshape(-1, self.inputs))
+        recent = None
+        if time > self.length:
+            recent = torch.ones(time, time, dtype=torch.bool).tril().triu(1 - self.length)
+        for layer in range(ATTENTIONS):
+            heads = [part.reshape(trials, 1, time, -1) for part in self._attend(weights, layer, x)]
+            read = torch.nn.functional.scaled_dot_product_attention(*heads, attn_mask=recent, is_causal=recent is None)
+            x = torch.cat([x, read.reshape(trials * time, -1)], -1)
+            if layer == ATTENTIONS - 1:
+                break
+            for dilation in self.dilations:
+                name = f"convolution{layer}_{dilation}"
+                now, later = (x @ weights[name].T).reshape(trials, time, -1).chunk(2, -1)
+                before = torch.nn.functional.pad(later[:, :-dilation], (0, 0, min(dilation, time), 0))
+                gated = _gated(now + before + weights[f"{name}_bias"])
+                x = torch.cat([x, gated.reshape(trials * time, -1)], -1)
+        return self._outputs(weights, x.reshape(trials, time, -1))
 
-        def attend(name: str, query: Tensor, pair: Tensor) -> Tensor:
-            keys, values = pair.chunk(2, -1)
-            scores = query @ keys.transpose(1, 2) / sqrt(self.keys)
-            return torch.softmax(scores.masked_fill(ahead, float("-inf")), -1) @ values
+    def _attend(self, weights: Pieces, layer: int, x: Tensor) -> tuple[Tensor, ...]:
+        """Query, key and value [rows, ...]."""
+        rows = torch.addmm(weights[f"attention{layer}_bias"], x, weights[f"attention{layer}"].T)
+        return rows.split([self.keys, self.keys, self.values], -1)
 
-        def before(name: str, dilation: int, now: Tensor) -> Tensor:
-            return torch.nn.functional.pad(now, (0, 0, dilation, 0))[:, :steps]
 
-        return outputs(parts, self._forward(parts, torch.cat([observation, feedback], -1), attend, before))
+def _gated(x: Tensor) -> Tensor:
+    """[..., n] from [..., 2 n]."""
+    value, gate = x.chunk(2, -1)
+    return torch.tanh(value) * torch.sigmoid(gate)
 
-    def _forward(self, parts: dict[str, Tensor], inputs: Tensor, attend: Attend, before: Before) -> Tensor:
-        """Features [..., width]. attend: reads for a query from all pairs of key and value so far. before: what was
-        given to it under the same name so many steps ago, zeros where there was nothing.
-        """
-        features = torch.relu(inputs @ parts["embed_weight"].T + parts["embed_bias"])
-        for block in BLOCKS:
-            if block.startswith("attend"):
-                made = features @ parts[f"{block}_weight"].T + parts[f"{block}_bias"]
-                query, pair = made[..., : self.keys], made[..., self.keys :]
-                features = torch.cat([features, attend(block, query, pair)], -1)
-                continue
-            for dilation in self._dilations:
-                name = f"{block}_{dilation}"
-                now, then = (features @ parts[f"{name}_weight"].T).chunk(2, -1)
-                filtered, gate = (now + before(name, dilation, then) + parts[f"{name}_bias"]).chunk(2, -1)
-                features = torch.cat([features, torch.tanh(filtered) * torch.sigmoid(gate)], -1)
-        return features
+
+def _push(register: Tensor, new: Tensor) -> Tensor:
+    """The register [rows, time, n] a step later: without its oldest entry, with `new` [rows, n]."""
+    return torch.cat([register[:, 1:], new.unsqueeze(1)], 1)

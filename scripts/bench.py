@@ -17,9 +17,10 @@ class Args:
 
     sim: an environment's step over the physics in it, a reset with a new task, PandaReach beside panda-gym (if that
     is installed: the extra `bench`). rollout: whole episodes per second beside stable-baselines3's SubprocVecEnv.
+    meta: the exact meta-gradient beside learn2learn's MAML (which says how to install it), and in memory.
     """
 
-    what: Positional[Literal["sim", "rollout"]]
+    what: Positional[Literal["sim", "rollout", "meta"]]
     """What to measure."""
     env: tuple[str, ...] = ()
     """Environment ids; sim: all of them, rollout: metarl/A1Walk-v0, if none is given."""
@@ -45,6 +46,11 @@ def run(args: Args) -> None:
         ]
         with progress(console, "sim", len(ids)) as show:
             found = bench_sim(ids, show)
+    elif args.what == "meta":
+        from metarl.benchmarks.meta import STAGES, bench_meta
+
+        with progress(console, "meta", STAGES) as show:
+            found = bench_meta(show)
     else:
         from metarl.benchmarks.rollout import REPEATS, bench_rollout
 

@@ -10,7 +10,9 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from statistics import median
 
-PACKAGES = ("numpy", "pybullet", "mujoco", "torch", "onnxruntime", "gymnasium", "stable-baselines3", "panda-gym")
+PACKAGES = (
+    "numpy", "pybullet", "mujoco", "torch", "onnxruntime", "gymnasium", "stable-baselines3", "panda-gym", "learn2learn"
+)  # fmt: skip
 
 
 def machine() -> dict[str, str]:

@@ -94,6 +94,7 @@ def search_round(
     """thetas [task, P] after one round of each one's search, and all that their candidates lived [task, episode, ...].
 
     All candidates of a task meet the same worlds and noise, those of `keys`. When climbing, the incumbent is one more.
+    Raises FloatingPointError for returns that are not finite.
     """
     tried = []
     for theta, key in zip(thetas, keys, strict=True):
@@ -107,6 +108,8 @@ def search_round(
     ]
     lived = Episodes.stack(sampler.sample(trials))
     values = lived.reward.sum(-1).mean(1).reshape(len(tasks), each)
+    if not np.isfinite(values).all():
+        raise FloatingPointError(f"returns of candidates are {values[~np.isfinite(values)][:5].tolist()}")
     moved = []
     for theta, many, value in zip(thetas, tried, values, strict=True):
         own, others, theirs = (float(value[0]), many[1:], value[1:]) if search.kind == "climb" else (None, many, value)

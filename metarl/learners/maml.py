@@ -53,8 +53,9 @@ class MAML:
     def __init__(self, network: MLP, objective: Objective, config: Config, start: Tensor | None = None) -> None:
         self.network, self.objective, self.config = network, objective, config
         self.rule, self._returns = RULES[config.learner], Reward(config.discount)
-        # One more row than training takes steps: for those that a robot takes beyond.
-        decay = config.step_decay ** torch.arange(config.inner_steps + (not self.rule.learned))
+        # A row beyond those that training uses, where it is smaller, for a robot that goes on.
+        beyond = config.step_decay != 1 and not self.rule.learned
+        decay = config.step_decay ** torch.arange(config.inner_steps + beyond)
         self.step_sizes = config.step_size * decay[:, None] * torch.ones(network.adapted)
         parameters = {"theta": initial(network, config, start)}
         if self.rule.learned:

@@ -1,6 +1,7 @@
 """The sampler of rows: the same numbers in any company, one memory per trial, and worlds that stay the trial's own."""
 
 from dataclasses import fields, replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -131,6 +132,15 @@ def test_explored_actions_have_the_probabilities_of_the_recomputed_policy(name: 
         assert (noise.std(0) - 1).abs().max() < 0.06
 
 
+@pytest.mark.parametrize("actor", KINDS)
+@pytest.mark.parametrize("name", JOBS)
+def test_fewer_episodes_are_the_first_ones(name: str, actor: str):
+    trials = make_trials(JOBS[name], actor, episodes=3)
+    few = [replace(trial, episodes=2) for trial in trials]
+    for some, all_ in zip(sampler(JOBS[name]).sample(few), sampler(JOBS[name]).sample(trials), strict=True):
+        close(some, all_.map(lambda field: field[:2]))
+
+
 def test_the_task_stays_for_a_trial():
     """A bandit whose arms pay always or never: what paid once pays in all of a trial's episodes."""
     job = Bandit(3)
@@ -234,7 +244,7 @@ def test_what_is_seen_of_a_binding_follows_its_task():
     (lived,) = sampler(job).sample(make_trials(job, "plain", count=1, episodes=4))
     answers: dict[bytes, set[int]] = {}
     for observation in lived.observation:
-        for now, after in zip(observation[:-1], observation[1:], strict=True):
+        for now, after in pairwise(observation):
             answers.setdefault(now[:5].tobytes(), set()).add(int(after[5:].argmax()))
     assert len(answers) == 3
     assert all(len(found) == 1 for found in answers.values())

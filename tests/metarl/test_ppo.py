@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from envs.robot_env import make
-from metarl.ppo import Privileged
+from metarl.wrappers import Privileged
 
 
 @pytest.mark.parametrize("unknown", [(), ("payload",)])

@@ -8,11 +8,13 @@ import numpy as np
 import pytest
 import torch
 
-from envs.arm import Reach
+from envs.arm import Reach, Seek
 from envs.legged import Walk
 from metarl.config import DEFAULTS
 from metarl.episodes import Episodes
 from metarl.graphs import act_graph
+from metarl.learners.memory import unrolled
+from metarl.memory import GRUMemory
 from metarl.networks import MLP
 from metarl.sampling.processes import make_sampler
 from metarl.sampling.serial import Sampler, SerialSampler
@@ -169,3 +171,60 @@ def test_an_unknown_environment_is_refused(workers: int):
 def test_a_negative_number_of_workers_is_refused():
     with pytest.raises(ValueError, match="workers is -1, expected 0"):
         make_sampler(ENV, {}, -1)
+
+
+SEEK = Seek(PANDA)
+REMEMBERING = GRUMemory(SEEK.interface.observation_size, SEEK.interface.action_size, discrete=False, hidden=8)
+
+
+@pytest.fixture(scope="module")
+def remembered() -> tuple[list[Trial], list[Episodes]]:
+    """Trials of a policy with memory, exploring and by its mean, and their episodes."""
+    generator = torch.Generator().manual_seed(0)
+    theta = REMEMBERING.initial(generator) + 0.3 * torch.randn(REMEMBERING.size, generator=generator)
+    tasks = [SEEK.space.sample(np.random.default_rng(index)) for index in range(2)]
+    trials = [
+        Trial(task, (0, 0, index, 0), 3, mode, "one", theta.numpy())
+        for index, task in enumerate(tasks)
+        for mode in ("explore", "mean")
+    ]
+    with closing(SerialSampler("metarl/PandaSeek-v0", {"one": Actor(act_graph(REMEMBERING))})) as sampler:
+        return trials, sampler.sample(trials)
+
+
+def test_trials_of_a_memory_do_not_depend_on_who_computed_them(remembered: tuple[list[Trial], list[Episodes]]):
+    trials, expected = remembered
+    order = [2, 0, 3, 1]
+    with closing(make_sampler("metarl/PandaSeek-v0", {"one": Actor(act_graph(REMEMBERING))}, workers=1)) as sampler:
+        found = sampler.sample([trials[index] for index in order])
+    assert all(same(episodes, expected[index]) for episodes, index in zip(found, order, strict=True))
+
+
+def test_a_memory_lasts_over_a_trials_episodes_and_no_longer(remembered: tuple[list[Trial], list[Episodes]]):
+    """Recomputed from zero memory over a whole trial, in torch, the means come out; from an episode's start, not."""
+    trials, lived = remembered
+    theta = torch.from_numpy(trials[0].theta)
+    data = {name: torch.from_numpy(value) for name, value in unrolled(Episodes.stack(lived)).items()}
+    found = REMEMBERING.sequence(theta, data["observation"], data["feedback"])
+    calm = [index for index, trial in enumerate(trials) if trial.mode == "mean"]
+    torch.testing.assert_close(data["action"][calm], found.mean[calm], atol=1e-4, rtol=0)
+    loud = [index for index, trial in enumerate(trials) if trial.mode == "explore"]
+    noise = (data["action"] - found.mean)[loud] / found.log_std.exp()
+    assert abs(noise.mean()) < 0.1
+    assert abs(noise.std() - 1) < 0.1
+    length = SEEK.horizon
+    assert data["done"][0].nonzero().flatten().tolist() == [length - 1, 2 * length - 1, 3 * length - 1]
+    parts = {name: value[calm, length : 2 * length] for name, value in data.items()}
+    forgot = REMEMBERING.sequence(theta, parts["observation"], torch.zeros_like(parts["feedback"]))
+    assert (forgot.mean[:, 0] - parts["action"][:, 0]).abs().max() > 1e-3
+    assert (forgot.mean - parts["action"]).abs().max() > 1e-2
+
+
+def test_what_a_memory_does_first_does_not_depend_on_the_length_of_its_trial(
+    remembered: tuple[list[Trial], list[Episodes]],
+):
+    trials, expected = remembered
+    with closing(SerialSampler("metarl/PandaSeek-v0", {"one": Actor(act_graph(REMEMBERING))})) as sampler:
+        found = sampler.sample([replace(trial, episodes=2) for trial in trials])
+    for few, all_ in zip(found, expected, strict=True):
+        assert same(few, all_.map(lambda array: array[:2]))

@@ -12,10 +12,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
 from metarl import trainer
 from metarl.checkpoint import Run
-from metarl.config import Config
+from metarl.config import MEMORY, Config
+from metarl.evaluation import load_learner
 from metarl.files import write_json
 from metarl.trainer import train
 
@@ -24,7 +26,8 @@ KILLED = """
 import json, sys
 from pathlib import Path
 from metarl import trainer
-from metarl.config import Config
+from metarl.config import MEMORY, Config
+from metarl.evaluation import load_learner
 trainer.CHECKPOINT_SECONDS = 0
 trainer.train(Config.from_dict(json.loads(sys.argv[1])), Path(sys.argv[2]), workers=1)
 """
@@ -142,3 +145,72 @@ def test_a_damaged_run_is_refused_and_left_as_it_is(trained: Callable[[str], Run
     with pytest.raises(ValueError, match=file.name):
         train(trained("demonstration").config, folder, workers=0, resume=True)
     assert contents(folder) == before
+
+
+POINT = {"env": "metarl/PointNavigation-v0", "options": {"horizon": 5}}
+FAMILIES = [
+    ("maml", "reward", POINT),
+    ("maml", "demonstration", {"env": "metarl/Sinusoid-v0"}),
+    ("cavia", "prediction", POINT),
+    ("reptile", "reward", POINT),
+    ("es_maml", "reward", POINT),
+    ("rl2", "reward", {"env": "metarl/Bandit-v0", "options": {"arms": 2}}),
+    ("mann", "reward", {"env": "metarl/Maze-v0", "options": {"size": 2, "horizon": 4}}),
+    ("snail", "reward", {"env": "metarl/TabularMDP-v0", "options": {"states": 3, "actions": 2, "horizon": 3}}),
+]
+
+
+@pytest.mark.parametrize(("learner", "objective", "world"), FAMILIES, ids=lambda value: str(value))
+def test_every_learner_goes_on_from_a_checkpoint_to_the_same_bytes(
+    tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, learner: str, objective: str, world: dict[str, object]
+):
+    monkeypatch.setattr(trainer, "CHECKPOINT_SECONDS", 0)
+    config = tiny(objective, learner, iterations=4, **world)
+    run = train(config, tmp_path / "run", workers=0)
+    expected, curve = parameters(run), (run.path / "curve.json").read_bytes()
+    checkpoints = run.path / "checkpoints"
+    for name in ("000003", "000004"):
+        (checkpoints / f"{name}.safetensors").unlink()
+    write_json(checkpoints / "latest.json", {"file": "000002.safetensors", "iteration": 2})
+    resumed = train(config, run.path, workers=1, resume=True)
+    assert parameters(resumed) == expected
+    assert (resumed.path / "curve.json").read_bytes() == curve
+    figures = json.loads(curve)
+    kind = "loss" if objective == "demonstration" else "return"
+    assert all({f"{kind}_before", f"{kind}_after"} <= entry.keys() for entry in figures)
+    loaded, problem, _ = load_learner(resumed)
+    assert problem.env == config.env
+    assert loaded.network.size == len(loaded.theta)
+    assert (learner in MEMORY) == hasattr(loaded.network, "memory")
+
+
+@pytest.mark.parametrize(
+    ("learner", "objective", "says"),
+    [
+        ("maml", "demonstration", r"outer loss is (nan|inf) and its gradient's norm"),
+        ("reptile", "demonstration", r"the mean displacement is not finite, after losses \["),
+        ("es_maml", "reward", r"returns of candidates are"),
+        ("rl2", "reward", r"outer loss is"),
+    ],
+)
+def test_a_run_that_diverges_stops_and_its_last_good_checkpoint_stays(
+    tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, learner: str, objective: str, says: str
+):
+    """An outer step so long that the next iteration cannot be computed."""
+    monkeypatch.setattr(trainer, "CHECKPOINT_SECONDS", 0)
+    config = tiny(objective, learner, env="metarl/Sinusoid-v0", learning_rate=1e25, passes=1, batches=1)
+    with pytest.raises(FloatingPointError, match=says):
+        train(config, tmp_path / "run", workers=0)
+    run = Run(tmp_path / "run")
+    assert run.iteration == 1
+    learned, _, state = load_learner(run)
+    assert learned.theta.abs().max() > 1e20
+    assert all(torch.isfinite(value).all() for value in state.values())
+    assert len(json.loads((run.path / "curve.json").read_text())) == 1
+
+
+def test_a_run_that_diverges_through_its_gradient_says_what_was_not_finite(tiny, tmp_path: Path):
+    config = tiny("demonstration", "maml", env="metarl/Sinusoid-v0", step_size=1e30, inner_steps=3)
+    with pytest.raises(FloatingPointError, match=r"outer loss is (nan|inf|[0-9.e+]+) and its gradient's norm"):
+        train(config, tmp_path / "run", workers=0)
+    assert Run(tmp_path / "run").iteration == 0  # nothing bad was kept
