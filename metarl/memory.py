@@ -69,7 +69,7 @@ def pieces(name: str, flat: Tensor, table: Table) -> Pieces:
         raise ValueError(
             f"{name} has {flat.shape[-1]} entries, expected {length(table)}; is it of a network of other sizes?"
         )
-    parts = flat.split([prod(shape) for shape in table.values()], -1)
+    parts = torch.split(flat, [prod(shape) for shape in table.values()], -1)
     return {
         key: part.reshape(*flat.shape[:-1], *shape) for part, (key, shape) in zip(parts, table.items(), strict=True)
     }

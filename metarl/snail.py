@@ -99,8 +99,10 @@ class SNAIL(Remembering):
         if time > self.length:
             recent = torch.ones(time, time, dtype=torch.bool).tril().triu(1 - self.length)
         for layer in range(ATTENTIONS):
-            heads = [part.reshape(trials, 1, time, -1) for part in self._attend(weights, layer, x)]
-            read = torch.nn.functional.scaled_dot_product_attention(*heads, attn_mask=recent, is_causal=recent is None)
+            query, key, value = (part.reshape(trials, 1, time, -1) for part in self._attend(weights, layer, x))
+            read = torch.nn.functional.scaled_dot_product_attention(
+                query, key, value, attn_mask=recent, is_causal=recent is None
+            )
             x = torch.cat([x, read.reshape(trials * time, -1)], -1)
             if layer == ATTENTIONS - 1:
                 break
@@ -112,10 +114,11 @@ class SNAIL(Remembering):
                 x = torch.cat([x, gated.reshape(trials * time, -1)], -1)
         return self._outputs(weights, x.reshape(trials, time, -1))
 
-    def _attend(self, weights: Pieces, layer: int, x: Tensor) -> tuple[Tensor, ...]:
+    def _attend(self, weights: Pieces, layer: int, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Query, key and value [rows, ...]."""
         rows = torch.addmm(weights[f"attention{layer}_bias"], x, weights[f"attention{layer}"].T)
-        return rows.split([self.keys, self.keys, self.values], -1)
+        query, key, value = torch.split(rows, [self.keys, self.keys, self.values], -1)
+        return query, key, value
 
 
 def _gated(x: Tensor) -> Tensor:

@@ -60,7 +60,8 @@ def _remembering(config: Config, problem: Problem) -> Memory:
         return GRUMemory(*sizes, hidden=width)
     if config.learner == "mann":
         return MANN(*sizes, hidden=width, slots=config.slots)
-    return SNAIL(*sizes, length=config.episodes * problem.horizon, filters=width)
+    length = config.episodes * problem.horizon
+    return SNAIL(*sizes, length, filters=width, embedding=2 * width, keys=width, values=width)
 
 
 def _plain(config: Config, problem: Problem, hidden: tuple[int, ...]) -> MLP:
