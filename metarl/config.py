@@ -101,6 +101,8 @@ class Config:
                 raise ValueError(f"{name} is {getattr(self, name)}, expected a share in [0, 1]")
         if not 0 <= self.entropy < float("inf"):
             raise ValueError(f"entropy is {self.entropy}, expected 0 or more")
+        if self.learner in MEMORY and not self.hidden:
+            raise ValueError(f"hidden is (), expected a width at least for the memory of {self.learner!r}")
         if any(width < 1 for width in self.hidden):
             raise ValueError(f"hidden is {self.hidden}, expected widths of 1 or more")
         if self.activation not in ("tanh", "relu"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import closing
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -48,7 +49,11 @@ class Evaluator:
     def __init__(self, learner: Learner, problem: Problem, sampler: Sampler) -> None:
         self.config, self.learner, self.problem, self.sampler = learner.config, learner, problem, sampler
         self.guided = learner.objective.gather == "guided"
-        self._adapter = Adapter(adapt_graph(learner)) if isinstance(learner, ByGradient) else None
+
+    @cached_property
+    def _adapter(self) -> Adapter:
+        assert isinstance(self.learner, ByGradient)
+        return Adapter(adapt_graph(self.learner))
 
     def attempts(
         self,
@@ -104,7 +109,6 @@ class Evaluator:
 
     def _step(self, thetas: Thetas, step: int, batches: Sequence[Episodes]) -> Thetas:
         """Every task's theta after one inner step in ONNX Runtime; not finite is not taken, as on the device."""
-        assert self._adapter is not None
         size, moved = self._adapter.parameters, []
         for theta, batch in zip(thetas, batches, strict=True):
             fields = {name: getattr(batch, name) for name in self.learner.objective.fields}
@@ -202,6 +206,8 @@ def evaluate(
     torch.set_num_threads(1)
     console = console or stdout()
     runs = [runs] if isinstance(runs, Run) else list(runs)
+    if not runs:
+        raise ValueError("there are no runs to evaluate, expected one or more of different seeds")
     for run in runs[1:]:
         one, other = ({**r.config.to_dict(), "seed": 0} for r in (runs[0], run))
         if differing := sorted(name for name in one if one[name] != other[name]):

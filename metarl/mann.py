@@ -71,15 +71,17 @@ class MANN(Remembering):
         drive = torch.addmm(perceived, state["read"].flatten(1), weights["read"].T)
         hidden = gru(weights, drive, state["hidden"])
         access = torch.addmm(weights["access_bias"], hidden, weights["access"].T)
-        access = access.reshape(-1, self.reads, self.width + 2)
-        key, knobs = torch.tanh(access[..., : self.width]), access[..., self.width :]
-        gate, strength = torch.sigmoid(knobs[..., :1]), 1 + torch.nn.functional.softplus(knobs[..., 1:])
+        keys, knobs = access.split([self.reads * self.width, 2 * self.reads], -1)
+        gate, strength = knobs.chunk(2, -1)
+        gate, strength = torch.sigmoid(gate).unsqueeze(-1), 1 + torch.nn.functional.softplus(strength).unsqueeze(-1)
+        key = torch.tanh(keys).reshape(-1, self.reads, self.width)
         least = self._least(state["usage"])
         write = torch.lerp(least, state["weight"], gate)
         slots = state["slots"] * (1 - least.sum(1)).unsqueeze(-1)
-        slots = torch.baddbmm(slots, write.transpose(1, 2), key)
+        for head in range(self.reads):  # products and sums: torch.bmm of such small matrices takes thrice the time
+            slots = torch.addcmul(slots, write[:, head].unsqueeze(-1), key[:, head].unsqueeze(1))
         weight = torch.softmax(strength * similarity(key, slots), -1)
-        read = torch.bmm(weight, slots)
+        read = torch.stack([(part.unsqueeze(-1) * slots).sum(1) for part in weight.unbind(1)], 1)
         # Only the choice of a slot depends on usage, and that has no slope.
         usage = self.decay * state["usage"] + (weight + write).detach().sum(1)
         following = {"hidden": hidden, "read": read, "weight": weight, "usage": usage, "slots": slots}
@@ -98,5 +100,7 @@ class MANN(Remembering):
 
 def similarity(key: Tensor, slots: Tensor) -> Tensor:
     """Cosine [rows, reads, slots] between key [rows, reads, width] and slots [rows, slots, width]; 0 for empty ones."""
-    sizes = torch.rsqrt(slots.square().sum(-1) + FAINT).unsqueeze(1)
-    return torch.bmm(key * torch.rsqrt(key.square().sum(-1, keepdim=True) + FAINT), slots.transpose(1, 2)) * sizes
+    alike = torch.stack([(slots * part.unsqueeze(1)).sum(-1) for part in key.unbind(1)], 1)
+    return alike * torch.rsqrt(
+        (slots.square().sum(-1) + FAINT).unsqueeze(1) * (key.square().sum(-1, keepdim=True) + FAINT)
+    )

@@ -174,26 +174,26 @@ class Remembering(ABC):
 
 
 def gru_table(inputs: int, hidden: int) -> Table:
-    """Parameters of a GRU cell. Rows of the matrices: reset gate, update gate, candidate."""
+    """Parameters of a GRU cell. Rows of `input`: reset gate, update gate, candidate; `gates` are the first two."""
     return {
         "input": (3 * hidden, inputs),
         "input_bias": (3 * hidden,),
-        "recurrent": (3 * hidden, hidden),
-        "recurrent_bias": (hidden,),
+        "gates": (2 * hidden, hidden),
+        "candidate": (hidden, hidden),
+        "candidate_bias": (hidden,),
     }
 
 
 def gru(weights: Pieces, drive: Tensor, hidden: Tensor) -> Tensor:
     """The next hidden [rows, hidden] (Cho et al. 2014); drive [rows, 3 hidden] is what the input contributes.
 
-    The reset gate acts after the recurrent matrix, which has a bias of its own for the candidate alone.
+    The reset gate acts after the recurrent matrix, which has a bias of its own for the candidate.
     """
-    both, width = 2 * hidden.shape[-1], hidden.shape[-1]
-    recurrent = weights["recurrent"]
-    gates = torch.sigmoid(torch.addmm(drive[:, :both], hidden, recurrent[:both].T))
-    recalled = torch.addmm(weights["recurrent_bias"], hidden, recurrent[both:].T)
-    candidate = torch.tanh(drive[:, both:] + gates[:, :width] * recalled)
-    return torch.lerp(candidate, hidden, gates[:, width:])
+    width = hidden.shape[-1]
+    to_gates, to_candidate = drive.split([2 * width, width], -1)
+    reset, update = torch.sigmoid(torch.addmm(to_gates, hidden, weights["gates"].T)).chunk(2, -1)
+    recalled = torch.addmm(weights["candidate_bias"], hidden, weights["candidate"].T)
+    return torch.lerp(torch.tanh(to_candidate + reset * recalled), hidden, update)
 
 
 @dataclass(frozen=True)

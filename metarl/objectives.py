@@ -93,7 +93,7 @@ class Prediction:
     elements: of the observation that the robot itself feels, so not what it is asked for.
     """
 
-    elements: tuple[int, ...] = ()
+    elements: tuple[int, ...]
     name = "prediction"
     fields = ("observation", "action", "mask")
     gather: Literal["attempts"] = "attempts"
@@ -113,6 +113,3 @@ def tensors(episodes: Episodes) -> dict[str, Tensor]:
     """The fields that objectives read, as tensors that share the arrays' memory."""
     names = ("observation", "action", "reward", "mask")
     return {name: torch.from_numpy(np.ascontiguousarray(getattr(episodes, name))) for name in names}
-
-
-OBJECTIVES: dict[str, Objective] = {"demonstration": Demonstration(), "reward": Reward(), "prediction": Prediction()}

@@ -36,12 +36,12 @@ def _steps(entry: Mapping[str, Any]) -> str:
     return f"{entry['steps']} step" + ("" if entry["steps"] == 1 else "s")
 
 
-def _cells(entry: Mapping[str, Any]) -> list[str]:
+def _cells(entry: Mapping[str, Any], scale: float) -> list[str]:
     error, success, gap = entry["error"], entry["success"], entry["gap_closed"]
     return [
         f"{entry['episodes']}",
         f"{entry['seconds']:.1f}",
-        f"{100 * error['mean']:.1f} [{100 * error['low']:.1f}, {100 * error['high']:.1f}]",
+        f"{scale * error['mean']:.1f} [{scale * error['low']:.1f}, {scale * error['high']:.1f}]",
         f"{100 * success['mean']:.0f} [{100 * success['low']:.0f}, {100 * success['high']:.0f}]",
         f"{entry['return']['mean']:.2f}",
         f"{100 * gap['mean']:.0f} [{100 * gap['low']:.0f}, {100 * gap['high']:.0f}]" if gap else "no gap",
@@ -49,31 +49,40 @@ def _cells(entry: Mapping[str, Any]) -> list[str]:
 
 
 def header(results: Mapping[str, Any]) -> tuple[str, ...]:
-    measure = results["measure"]
-    error = f"{measure['name']} [c{measure['unit']}]"
+    _, unit = in_unit(results["measure"]["unit"])
+    error = f"{results['measure']['name']} {unit}".strip()
     return "policy", "episodes", "seconds", error, "success [%]", "return", "gap closed [%]"
 
 
+def in_unit(unit: str) -> tuple[float, str]:
+    """By how much an error is multiplied for people, and its unit in brackets: lengths and speeds in centimetres."""
+    if unit.startswith("m"):
+        return 100.0, f"[c{unit}]"
+    return 1.0, f"[{unit}]" if unit else ""
+
+
 def title(results: Mapping[str, Any]) -> str:
+    seeds = ", ".join(str(seed) for seed in results["training_seeds"])
     return (
         f"{results['env']}, objective {results['objective']}, {results['tasks']} {results['split']} tasks, "
-        f"training seed {results['training_seed']}, evaluation seed {results['seed']}"
+        f"training seeds {seeds}, evaluation seed {results['seed']}"
     )
 
 
 def table(results: Mapping[str, Any]) -> Table:
     """A table for the terminal: means and 95 % intervals."""
     made = Table(*header(results), title=title(results), caption="means [95 % bootstrap intervals over tasks]")
+    scale, _ = in_unit(results["measure"]["unit"])
     for label, entry in rows(results):
-        made.add_row(label, *_cells(entry))
+        made.add_row(label, *_cells(entry, scale))
     return made
 
 
 def markdown(results: Mapping[str, Any]) -> str:
     """The same table in Markdown."""
-    names = header(results)
+    names, (scale, _) = header(results), in_unit(results["measure"]["unit"])
     lines = [" | ".join(names), " | ".join(["---"] * len(names))]
-    lines += [" | ".join([label, *_cells(entry)]) for label, entry in rows(results)]
+    lines += [" | ".join([label, *_cells(entry, scale)]) for label, entry in rows(results)]
     return f"{title(results)}\n\n" + "\n".join(f"| {line} |" for line in lines) + "\n"
 
 
@@ -81,13 +90,12 @@ def plot(results: Mapping[str, Any], path: Path) -> None:
     """Write a PNG of error and success over gradient steps, with every baseline."""
     figure = Figure(figsize=(10, 4.2), layout="constrained")
     measure = results["measure"]
-    unit = f"c{measure['unit']}"
-    units = {
-        "error": f"{measure['name']} [{unit}]",
-        "success": f"% within {100 * measure['tolerance']:.0f} {unit}",
+    factor, unit = in_unit(measure["unit"])
+    panels = {
+        "error": (f"{measure['name']} {unit}", factor),
+        "success": (f"% within {factor * measure['tolerance']:g} {unit.strip('[]')}", 100.0),
     }
-    scale = 100
-    for axes, (name, unit) in zip(figure.subplots(1, 2), units.items(), strict=True):
+    for axes, (name, (label_y, scale)) in zip(figure.subplots(1, 2), panels.items(), strict=True):
         curve = results["curve"]
         steps = [entry["steps"] for entry in curve]
         low, high = ([scale * entry[name][end] for entry in curve] for end in ("low", "high"))
@@ -103,7 +111,8 @@ def plot(results: Mapping[str, Any], path: Path) -> None:
                 axes.axhline(values[0], linestyle="--", color=color, label=label)
             else:
                 axes.plot(steps[len(steps) - len(points) :], values, "s:", color=color, label=label)
-        axes.set(xlabel="gradient steps", ylabel=unit, xticks=steps)
+        axes.set(xlabel="adaptation steps, and seconds of experience behind them", ylabel=label_y)
+        axes.set_xticks(steps, [f"{entry['steps']}\n{entry['seconds']:.0f} s" for entry in curve])
         axes.set_ylim(bottom=0)
         axes.grid(alpha=0.3)
     handles, labels = figure.axes[0].get_legend_handles_labels()

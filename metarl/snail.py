@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import accumulate
 from math import sqrt
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad, scaled_dot_product_attention
 
 from metarl.memory import Outputs, Pieces, Remembering, Table, pieces
 
@@ -18,18 +21,18 @@ class SNAIL(Remembering):
     """Simple neural attentive learner (Mishra et al. 2018, arXiv 1707.03141).
 
     An embedding, then attention and convolutions in turn: attention, convolutions, attention, convolutions,
-    attention. Each appends its output to its input. Convolutions are ceil(log2 length) dense blocks of kernel 2 and
+    attention. Each appends its output to its input. Convolutions are ceil(log2 length) dense layers of kernel 2 and
     dilations 1, 2, 4, ..., tanh times sigmoid, `filters` wide: they see `length` steps. Nothing sees what comes later.
 
-    length: steps of the longest trial. Beyond it the oldest steps drop out: attention spans the last `length`.
+    length: steps of the longest trial. Beyond it the oldest drop out: attention spans the last `length`.
     embedding, keys, values: widths.
 
-    The memory holds the last keys and values of each attention, and for each convolution its oldest tap, computed when
-    the input was there: for a dilation d the last d of them. All are registers that move by one a step, oldest first.
+    The memory holds the last keys and values of each attention and, for a convolution of dilation d, what the last d
+    inputs contribute to the outputs d steps later. All are registers, oldest first, that move by one a step.
     """
 
     length: int
-    filters: int = 32
+    filters: int = 16
     embedding: int = 32
     keys: int = 32
     values: int = 32
@@ -41,92 +44,107 @@ class SNAIL(Remembering):
     @property
     def body(self) -> Table:
         table: Table = {"embedding": (self.embedding, self.inputs), "embedding_bias": (self.embedding,)}
-        width, attends = self.embedding, 2 * self.keys + self.values
-        for layer in range(ATTENTIONS):
-            table |= {f"attention{layer}": (attends, width), f"attention{layer}_bias": (attends,)}
-            width += self.values
-            if layer == ATTENTIONS - 1:
+        attends, layers, taps = 2 * self.keys + self.values, len(self.dilations), 4 * self.filters
+        for block, width in enumerate(self._widths):
+            table |= {f"attention{block}": (attends, width), f"attention{block}_bias": (attends,)}
+            if block == ATTENTIONS - 1:
                 break
-            for dilation in self.dilations:
-                name = f"convolution{layer}_{dilation}"
-                # Rows: tanh and sigmoid of the tap that is now, the same of the one that was.
-                table |= {name: (4 * self.filters, width), f"{name}_bias": (2 * self.filters,)}
-                width += self.filters
-        return table
+            # What all layers take from the block's input; then what each takes from the layers before it. The rows
+            # are, for each layer, tanh and sigmoid of the tap that is now, and the same of the one that was.
+            table |= {f"block{block}": (layers * taps, width + self.values)}
+            table |= {f"block{block}_bias": (layers * taps // 2,)}
+            table |= {f"layer{block}_{index}": (taps, index * self.filters) for index in range(1, layers)}
+        return {name: shape for name, shape in table.items() if 0 not in shape}
+
+    @property
+    def _widths(self) -> list[int]:
+        """Inputs of every attention."""
+        grows = self.values + len(self.dilations) * self.filters
+        return list(accumulate([grows] * (ATTENTIONS - 1), initial=self.embedding))
 
     @property
     def state(self) -> Table:
         table: Table = {"count": (1,)}
-        for layer in range(ATTENTIONS):
-            table |= {f"keys{layer}": (self.length, self.keys), f"values{layer}": (self.length, self.values)}
-            if layer < ATTENTIONS - 1:
-                table |= {f"convolution{layer}_{dilation}": (dilation, 2 * self.filters) for dilation in self.dilations}
+        for block in range(ATTENTIONS):
+            table |= {f"keys{block}": (self.length, self.keys), f"values{block}": (self.length, self.values)}
+            if block < ATTENTIONS - 1:
+                table |= {
+                    f"layer{block}_{index}": (dilation, 2 * self.filters)
+                    for index, dilation in enumerate(self.dilations)
+                }
         return table
 
     @property
     def features(self) -> int:
-        convolutions = (ATTENTIONS - 1) * len(self.dilations)
-        return self.embedding + ATTENTIONS * self.values + convolutions * self.filters
+        return self._widths[-1] + self.values
 
     def perceive(self, weights: Pieces, given: Tensor) -> Tensor:
         return torch.relu(torch.addmm(weights["embedding_bias"], given, weights["embedding"].T))
 
     def advance(self, weights: Pieces, state: Pieces, perceived: Tensor) -> tuple[Tensor, Pieces]:
         count = (state["count"] + 1).clamp(max=self.length)
-        following, lived = {"count": count}, torch.arange(self.length) >= self.length - count
-        x = perceived
-        for layer in range(ATTENTIONS):
-            query, key, value = self._attend(weights, layer, x)
-            keys, values = _push(state[f"keys{layer}"], key), _push(state[f"values{layer}"], value)
-            following |= {f"keys{layer}": keys, f"values{layer}": values}
-            score = torch.bmm(keys, query.unsqueeze(-1)).squeeze(-1) / sqrt(self.keys)
-            attention = torch.softmax(torch.where(lived, score, -torch.inf), -1)
-            x = torch.cat([x, torch.bmm(attention.unsqueeze(1), values).squeeze(1)], -1)
-            if layer == ATTENTIONS - 1:
-                break
-            for dilation in self.dilations:
-                name = f"convolution{layer}_{dilation}"
-                now, later = (x @ weights[name].T).chunk(2, -1)
-                following[name] = _push(state[name], later)
-                x = torch.cat([x, _gated(now + state[name][:, 0] + weights[f"{name}_bias"])], -1)
-        return x, following
+        lived = torch.arange(self.length) >= self.length - count
+        new: Pieces = {}
+
+        def attend(block: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+            new[f"keys{block}"], new[f"values{block}"] = key, value
+            # What is new apart from what is old: putting them together would copy the registers twice a step.
+            old = torch.bmm(state[f"keys{block}"][:, 1:], query.unsqueeze(-1)).squeeze(-1)
+            score = torch.cat([old, (query * key).sum(-1, keepdim=True)], -1) / sqrt(self.keys)
+            weight = torch.softmax(torch.where(lived, score, -torch.inf), -1)
+            read = torch.bmm(weight[:, :-1].unsqueeze(1), state[f"values{block}"][:, 1:]).squeeze(1)
+            return read + weight[:, -1:] * value
+
+        def delay(block: int, index: int, later: Tensor) -> Tensor:
+            new[f"layer{block}_{index}"] = later
+            return state[f"layer{block}_{index}"][:, 0]
+
+        features = self._through(weights, perceived, attend, delay)
+        following = {"count": count}
+        for name in list(self.state)[1:]:
+            following |= {name: state[name][:, 1:], f"{name} new": new[name]}
+        return features, following
 
     def sequence(self, theta: Tensor, observation: Tensor, feedback: Tensor) -> Outputs:
         weights = pieces("theta", theta, self.weights)
         trials, time, _ = observation.shape
-        x = self.perceive(weights, torch.cat([observation, feedback], -1).reshape(-1, self.inputs))
         recent = None
         if time > self.length:
             recent = torch.ones(time, time, dtype=torch.bool).tril().triu(1 - self.length)
-        for layer in range(ATTENTIONS):
-            query, key, value = (part.reshape(trials, 1, time, -1) for part in self._attend(weights, layer, x))
-            read = torch.nn.functional.scaled_dot_product_attention(
-                query, key, value, attn_mask=recent, is_causal=recent is None
-            )
-            x = torch.cat([x, read.reshape(trials * time, -1)], -1)
-            if layer == ATTENTIONS - 1:
-                break
-            for dilation in self.dilations:
-                name = f"convolution{layer}_{dilation}"
-                now, later = (x @ weights[name].T).reshape(trials, time, -1).chunk(2, -1)
-                before = torch.nn.functional.pad(later[:, :-dilation], (0, 0, min(dilation, time), 0))
-                gated = _gated(now + before + weights[f"{name}_bias"])
-                x = torch.cat([x, gated.reshape(trials * time, -1)], -1)
-        return self._outputs(weights, x.reshape(trials, time, -1))
 
-    def _attend(self, weights: Pieces, layer: int, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Query, key and value [rows, ...]."""
-        rows = torch.addmm(weights[f"attention{layer}_bias"], x, weights[f"attention{layer}"].T)
-        query, key, value = torch.split(rows, [self.keys, self.keys, self.values], -1)
-        return query, key, value
+        def attend(block: int, *rows: Tensor) -> Tensor:
+            heads = [part.reshape(trials, 1, time, -1) for part in rows]
+            return scaled_dot_product_attention(*heads, attn_mask=recent, is_causal=recent is None).flatten(0, 2)
 
+        def delay(block: int, index: int, later: Tensor) -> Tensor:
+            shift = min(self.dilations[index], time)
+            return pad(later.reshape(trials, time, -1)[:, : time - shift], (0, 0, shift, 0)).flatten(0, 1)
 
-def _gated(x: Tensor) -> Tensor:
-    """[..., n] from [..., 2 n]."""
-    value, gate = x.chunk(2, -1)
-    return torch.tanh(value) * torch.sigmoid(gate)
+        given = torch.cat([observation, feedback], -1).reshape(-1, self.inputs)
+        features = self._through(weights, self.perceive(weights, given), attend, delay)
+        return self._outputs(weights, features.reshape(trials, time, -1))
 
+    def _through(
+        self, weights: Pieces, x: Tensor, attend: Callable[..., Tensor], delay: Callable[..., Tensor]
+    ) -> Tensor:
+        """Features [rows, features] of perceived x [rows, embedding].
 
-def _push(register: Tensor, new: Tensor) -> Tensor:
-    """The register [rows, time, n] a step later: without its oldest entry, with `new` [rows, n]."""
-    return torch.cat([register[:, 1:], new.unsqueeze(1)], 1)
+        attend(block, query, key, value) answers what is read [rows, values], delay(block, index, later) what a layer's
+        argument `later` was a dilation ago.
+        """
+        for block in range(ATTENTIONS):
+            rows = torch.addmm(weights[f"attention{block}_bias"], x, weights[f"attention{block}"].T)
+            x = torch.cat([x, attend(block, *rows.split([self.keys, self.keys, self.values], -1))], -1)
+            if block == ATTENTIONS - 1 or not self.dilations:
+                continue
+            bias = pad(weights[f"block{block}_bias"].reshape(-1, 2 * self.filters), (0, 2 * self.filters)).flatten()
+            drives = torch.addmm(bias, x, weights[f"block{block}"].T).chunk(len(self.dilations), -1)
+            layers: list[Tensor] = []
+            for index, drive in enumerate(drives):
+                if layers:
+                    drive = torch.addmm(drive, torch.cat(layers, -1), weights[f"layer{block}_{index}"].T)
+                now, later = drive.chunk(2, -1)
+                value, gate = (now + delay(block, index, later)).chunk(2, -1)
+                layers.append(torch.tanh(value) * torch.sigmoid(gate))
+            x = torch.cat([x, *layers], -1)
+        return x

@@ -20,12 +20,12 @@ class Args:
     and they are kept in the run folder.
     """
 
-    run: Positional[Path]
-    """Run folder."""
+    runs: Positional[tuple[Path, ...]]
+    """Run folders: several are of one setting and different seeds, and their tasks count together."""
     split: Literal["heldout", "extrapolation", "train"] = "heldout"
     """Where the worlds come from: other draws from the training ranges, or ranges half as wide again."""
     steps: int = 3
-    """Gradient steps."""
+    """Gradient steps, rounds of search, or attempts remembered."""
     tasks: int = 100
     """Worlds."""
     episodes: int = 5
@@ -47,7 +47,14 @@ def run(args: Args) -> None:
 
     console = stdout()
     results = evaluate(
-        Run(args.run), args.split, args.tasks, args.steps, args.episodes, args.seed, args.workers, console
+        [Run(path) for path in args.runs],
+        args.split,
+        args.tasks,
+        args.steps,
+        args.episodes,
+        args.seed,
+        args.workers,
+        console,
     )
     console.print(table(results))
     if args.json:

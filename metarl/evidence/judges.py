@@ -12,10 +12,11 @@ from typing import Any
 import numpy as np
 import torch
 
+from metarl.baselines import DOMAIN_RANDOMIZATION
 from metarl.checkpoint import Run, load_theta
 from metarl.config import default
 from metarl.episodes import Episodes
-from metarl.evaluation import ATTEMPTS, EVALUATION, FINE_TUNING, TUNING, Evaluator, Where, load_learner
+from metarl.evaluation import ATTEMPTS, EVALUATION, Evaluator, FineTuning, load_learner
 from metarl.graphs import act_graph
 from metarl.learners.learner import ACTOR
 from metarl.learners.maml import MAML
@@ -96,28 +97,21 @@ def rival(folder: Path, workers: int, *, tasks: int, episodes: int, steps: int =
         seen = settings.window * (problem.observation + problem.action)
     network = MLP(seen, problem.action, tuple(settings.hidden))
     history = settings.window if settings.sees == "past" else 0
-    actors = {ACTOR: Actor(act_graph(network), settings.sees == "task", history)}
+    actor = Actor(act_graph(network), settings.sees == "task", history)
     where = draw_tasks(problem.space, "heldout", (SEED, EVALUATION), tasks), (SEED, EVALUATION)
-    with closing(make_sampler(settings.env, actors, workers, problem.options)) as sampler:
-
-        def rows(where: Where, size: float, steps: int, episodes: int) -> list[Row]:
-            config = replace(
-                default("fomaml", "reward"),
-                hidden=tuple(settings.hidden),
-                episodes=tries,
-                step_size=size,
-                inner_steps=1,
-            )
-            learner = MAML(network, Reward(settings.gamma), config, torch.from_numpy(theta))
-            return Evaluator(learner, problem, sampler).adapted(where, steps, episodes)[0]
-
-        size = FINE_TUNING["finetune"][0]
+    config = replace(
+        default("fomaml", "reward"), hidden=tuple(settings.hidden), episodes=tries, discount=settings.gamma
+    )
+    learner = MAML(network, Reward(settings.gamma), config, torch.from_numpy(theta))
+    with closing(make_sampler(settings.env, {DOMAIN_RANDOMIZATION: actor}, workers, problem.options)) as sampler:
+        evaluator = Evaluator(learner, problem, sampler)
+        score = evaluator.attempts(where, episodes, DOMAIN_RANDOMIZATION, np.tile(theta, (tasks, 1)))
+        found, size = [evaluator.row(score, 0, 0)], None
         if steps:
-            tuning = draw_tasks(problem.space, "train", (SEED, TUNING), 20), (SEED, TUNING)
-            ends = [rows(tuning, one, steps, 2)[-1].score.error.mean() for one in FINE_TUNING["finetune"]]
-            size = FINE_TUNING["finetune"][int(np.argmin(ends))]
-        found = rows(where, size, steps, episodes)
-    return {**_rows(found, tasks), "step_size": size if steps else None}
+            tuning = FineTuning(evaluator, torch.from_numpy(theta))
+            size = tuning.tuned("finetune", steps)
+            found += tuning.rows("finetune", size, steps, where, episodes)
+    return {**_rows(found, tasks), "step_size": size}
 
 
 def _rows(rows: Sequence[Row], tasks: int) -> Verdict:

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
-from functools import partial
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import cache, partial
 from pathlib import Path
-from typing import Any
 
 from metarl.config import APPLIES, MEMORY, Config, default
 from metarl.evidence.cell import Cell, Verdict, by_learner, by_ppo, seeds_of
 from metarl.evidence.judges import adapted, rival
 from metarl.evidence.tables import minutes, pooled, table
 from metarl.problem import Problem
+from metarl.report import in_unit
 from metarl.sb3 import Settings
 
 SEEDS = (0, 1, 2)
@@ -25,13 +25,12 @@ ADAPTED = 3  # steps
 class Place:
     """A problem: what is unknown in it, and where training begins.
 
-    start: a recorded policy, for all alike. prior: its steps of training, which nobody is charged for.
+    start: a recorded policy, for all alike; nobody is charged for its training.
     """
 
     env: str
     says: str
     hidden: tuple[int, ...] = (128, 128)
-    options: Mapping[str, Any] = field(default_factory=dict)
     start: str | None = None
     discount: float = 0.95
 
@@ -84,7 +83,6 @@ def _cells(name: str, place: Place, seed: int) -> Iterator[Cell]:
         settings = Settings(
             place.env,
             STEPS,
-            place.options,
             rollout=512,
             batch=512,
             epochs=8,
@@ -111,7 +109,6 @@ def _config(place: Place, learner: str, objective: str, seed: int) -> Config:
     config = replace(
         default(learner, objective),
         env=place.env,
-        options=place.options,
         start=place.start if objective != "demonstration" else None,
         hidden=place.hidden,
         discount=place.discount,
@@ -126,8 +123,14 @@ def _config(place: Place, learner: str, objective: str, seed: int) -> Config:
         config = replace(config, tasks=5, episodes=1, query=2, sigma=0.03, learning_rate=3e-3)
     elif learner == "reptile":
         config = replace(config, learning_rate=0.3, step_size=3e-4, inner_steps=2)
-    horizon = Problem.of(place.env, place.options).horizon
+    horizon = _problem(place.env).horizon
     return replace(config, iterations=max(1, STEPS // (config.episodes_per_iteration * horizon)))
+
+
+@cache
+def _problem(env: str) -> Problem:
+    """Looked up once: it takes loading a world."""
+    return Problem.of(env)
 
 
 PAGE = "robots.md"
@@ -152,8 +155,8 @@ def markdown(docs: Path) -> str:
 
 
 def _section(name: str, place: Place, made: list[Cell], docs: Path) -> str:
-    problem = Problem.of(place.env, place.options)
-    measure, scale = problem.measure, 100 if problem.measure.unit.startswith("m") else 1
+    problem = _problem(place.env)
+    scale, unit = in_unit(problem.measure.unit)
     lines = []
     for label in (*RIVALS, *_learners(name)):
         found = seeds_of(made, f"robots/{name}/{label}", docs)
@@ -163,7 +166,7 @@ def _section(name: str, place: Place, made: list[Cell], docs: Path) -> str:
                 values = [verdict["values"][figure][row] for verdict in found]
                 cells.append(pooled(values, digits, factor))
         lines.append([*cells, minutes(found)])
-    error = f"{measure.name} [{'c' if scale == 100 else ''}{measure.unit}]"
+    error = f"{problem.measure.name} {unit}"
     header = ["policy", "seeds", "episodes", f"{error} before", "after", "success [%] before", "after", "minutes"]
     return f"## {place.says}\n\n`{place.env}`\n\n" + table(header, lines)
 

@@ -86,6 +86,8 @@ class BatchSampler:
 
     def _remembered(self, trials: Sequence[Trial], values: Array, network: Memory) -> Episodes:
         """Trials side by side, their episodes in turn: the memory goes on from one to the next."""
+        if any(trial.theta is not trials[0].theta for trial in trials):
+            raise ValueError("trials of a policy with memory have different thetas; give all of them the same array")
         draws, noise = self._noise(trials)
         policy = _Remembering(network, trials[0].theta, len(trials))
         episodes = [

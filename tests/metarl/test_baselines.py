@@ -8,11 +8,11 @@ from metarl.baselines import DOMAIN_RANDOMIZATION, ORACLE, fine_tune, fine_tune_
 from metarl.clones import Clones
 from metarl.episodes import Episodes
 from metarl.networks import MLP
-from metarl.objectives import OBJECTIVES
+from metarl.objectives import Demonstration
 from metarl.problem import Problem
 
 PROBLEM = Problem.of("metarl/PointNavigation-v0")  # 2 numbers seen, 2 moved, and a goal of 2 in each task
-DEMONSTRATION = OBJECTIVES["demonstration"]
+DEMONSTRATION = Demonstration()
 
 
 def test_fine_tuning_steps_against_each_tasks_own_gradient(make_batch):

@@ -12,7 +12,7 @@ from metarl.config import APPLIES, DEFAULTS, MEMORY, OBJECTIVES, Config, default
 from metarl.episodes import Episodes
 from metarl.learners.learner import ACTOR
 from metarl.learners.registry import LEARNERS, make_learner
-from metarl.objectives import OBJECTIVES as MADE
+from metarl.objectives import Demonstration, Prediction, Reward
 from metarl.problem import Problem
 from metarl.sampling.batch import BatchSampler
 from metarl.sampling.worker import Trial, draw_tasks
@@ -67,7 +67,7 @@ def test_defaults_are_filed_under_their_objective():
 
 def test_learners_and_objectives_are_those_that_exist():
     assert set(APPLIES) == set(LEARNERS)
-    assert set(OBJECTIVES) == set(MADE)
+    assert set(OBJECTIVES) == {Demonstration.name, Prediction.name, Reward.name}
     assert all(set(objectives) <= set(OBJECTIVES) for objectives in APPLIES.values())
 
 

@@ -76,6 +76,9 @@ def test_both_sides_of_a_pair_share_task_key_and_perturbations(tiny, climb: bool
         np.testing.assert_allclose(moves[0], moves[1], atol=1e-5)
         assert (judged[index].task, judged[index].key) == (judged[index + 3].task, judged[index + 3].key)
         assert judged[index].key != plus[0].key  # what is judged was not searched on
+    # Each task searches by perturbations of its own.
+    offsets = [tried[each * at + each - 1].theta - tried[each * at + each - 2].theta for at in range(3)]
+    assert min(np.abs(offsets[0] - offsets[1]).max(), np.abs(offsets[0] - offsets[2]).max()) > 1e-2
     directions = {tuple(np.round(tried[each * index].theta - theta, 6)) for index in range(6)}
     assert len(directions) == 6
     for other in ((0, 4), (1, 3)):

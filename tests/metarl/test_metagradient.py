@@ -9,7 +9,7 @@ from torch import Tensor
 
 from metarl.metagradient import Loss, MetaGradient, meta_gradient
 from metarl.networks import MLP, log_probability
-from metarl.objectives import OBJECTIVES, Batch, Reward
+from metarl.objectives import Batch, Demonstration, Reward
 
 NETWORK = MLP(3, 2, (4,))
 TASKS = 3
@@ -25,8 +25,8 @@ def ratio_to_data(theta: Tensor, batch: Batch) -> Tensor:
 
 
 LOSSES: dict[str, Loss] = {
-    "demonstration": lambda theta, batch: OBJECTIVES["demonstration"].loss(NETWORK, theta, batch),
-    "reward": lambda theta, batch: OBJECTIVES["reward"].loss(NETWORK, theta, batch),
+    "demonstration": lambda theta, batch: Demonstration().loss(NETWORK, theta, batch),
+    "reward": lambda theta, batch: Reward().loss(NETWORK, theta, batch),
     "data": ratio_to_data,
 }
 SMOOTH = ["demonstration", "data"]  # those in which nothing is detached
@@ -176,7 +176,7 @@ def test_the_ways_agree_in_float32(name: str):
     network, data = large()
 
     def loss(theta: Tensor, batch: Batch) -> Tensor:
-        return OBJECTIVES[name].loss(network, theta, batch)
+        return {"demonstration": Demonstration(), "reward": Reward()}[name].loss(network, theta, batch)
 
     one, all_together = (meta_gradient(loss, loss, *data, group=group) for group in (1, 5))
     for a, b in zip(one, all_together, strict=True):
@@ -188,7 +188,7 @@ def test_the_number_of_threads_changes_no_bit(threads, group: int | None):
     network, data = large()
 
     def loss(theta: Tensor, batch: Batch) -> Tensor:
-        return OBJECTIVES["reward"].loss(network, theta, batch)
+        return Reward().loss(network, theta, batch)
 
     found = []
     for count in (1, 2, 3):

@@ -145,10 +145,8 @@ def test_a_context_of_zeros_acts_like_the_plain_policy_it_began_with(
     moved = theta.clone()
     moved[:4] = 1.0
     assert not torch.allclose(network(moved, observation)[0], network(theta, observation)[0])  # yet it is connected
-    assert torch.equal(
-        theta[network.size - predicts * (network.layers[-1][0] + 3) :],
-        torch.zeros(predicts * (network.layers[-1][0] + 3)),
-    )
+    head = network.size - predicts * (network.layers[-1][0] + 3)
+    assert torch.equal(theta[head:], fresh[head:])
 
 
 def test_a_policy_of_another_shape_is_no_beginning():
@@ -168,5 +166,8 @@ def test_the_predicting_head_reads_the_last_features_and_the_action():
     weight, bias = theta[acting.size : acting.size + 18].reshape(3, 6), theta[-3:]
     expected = torch.cat([features, action], -1) @ weight.T + bias
     torch.testing.assert_close(network.predict(theta, observation, action), expected)
+    # It begins by forecasting nearly nothing; from a head of zeros, no gradient would reach the features.
     start = network.initial(torch.Generator().manual_seed(0))
-    assert not network.predict(start, observation, action).any()  # it begins by forecasting that nothing changes
+    assert 0 < network.predict(start, observation, action).abs().max() < 1
+    slope = torch.func.grad(lambda at: network.predict(at, observation, action).square().sum())(start)
+    assert slope[:15].abs().min() > 0

@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.func import grad, hessian
 
 from metarl.networks import MLP, log_probability
-from metarl.objectives import OBJECTIVES, Demonstration, Prediction, Reward
+from metarl.objectives import Demonstration, Prediction, Reward
 
 NETWORK = MLP(3, 2, (4,), predicts=2)
 REWARD = Reward(discount=0.9)
@@ -62,7 +62,7 @@ def test_demonstration_is_the_mean_squared_error_over_lived_steps(make_batch):
     errors = [
         ((mean[e, t] - batch["action"][e, t]) ** 2).sum() for e in range(3) for t in range(5) if batch["mask"][e, t]
     ]
-    loss = OBJECTIVES["demonstration"].loss(NETWORK, THETA, batch)
+    loss = Demonstration().loss(NETWORK, THETA, batch)
     torch.testing.assert_close(loss, torch.stack(errors).mean())
 
 
@@ -119,9 +119,9 @@ def test_the_second_derivative_is_that_of_the_expected_reward():
     assert hessian(plain)(theta)[1, 1].item() == pytest.approx(0.0, abs=0.1)
 
 
-def test_objectives_are_filed_under_their_names():
-    assert all(objective.name == name for name, objective in OBJECTIVES.items())
-    assert {name: objective.gather for name, objective in OBJECTIVES.items()} == {
+def test_objectives_say_how_their_batch_comes_about():
+    made = (Demonstration(), Reward(), Prediction((0,)))
+    assert {one.name: one.gather for one in made} == {
         "demonstration": "guided",
         "reward": "attempts",
         "prediction": "attempts",

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from metarl.config import APPLIES
+
 ROOT = Path(__file__).parents[2]
 TINY = ("--iterations", "2", "--tasks", "2", "--episodes", "2", "--query", "2", "--hidden", "16", "--workers", "0")
 
@@ -72,7 +74,12 @@ def test_a_bundle_adapts_on_the_workstation_and_on_the_device(bundle, tmp_path):
 
 def test_an_unknown_environment_or_learner_is_refused(tmp_path):
     refused(script("train", "--out", tmp_path / "a", "--env", "metarl/Nothing-v0"), "Nothing", "PandaReach")
-    refused(script("train", "--out", tmp_path / "a", "--learner", "magic"), "magic", "maml")
+    done = script("train", "--out", tmp_path / "a", "--learner", "magic")  # the parser of arguments knows them all
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+    assert all(name in done.stderr for name in ("magic", *APPLIES))
+    pair = ("--learner", "rl2", "--objective", "demonstration")
+    refused(script("train", "--out", tmp_path / "a", *pair), "rl2", "demonstration", "maml")
     assert not (tmp_path / "a").exists()
 
 

@@ -1,0 +1,106 @@
+"""Cells keep their verdicts, budgets are equal, and pages are made of what there is."""
+
+import io
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from metarl.checkpoint import Run
+from metarl.config import default
+from metarl.evidence import papers, robots
+from metarl.evidence.cell import Cell, by_learner, by_ppo, seeds_of
+from metarl.evidence.judges import adapted, remembered, rival
+from metarl.evidence.tables import pooled, spread
+from metarl.sb3 import Settings
+
+QUIET = Console(file=io.StringIO())
+SMALL = replace(
+    default("fomaml", "demonstration"), env="metarl/Sinusoid-v0", iterations=2, hidden=(8,), tasks=2, inner_steps=1
+)
+
+
+def judge(run: Run, workers: int) -> dict[str, object]:
+    return adapted(run, workers, tasks=3, steps=2, episodes=2)
+
+
+def cell(**changes: object) -> Cell:
+    return by_learner("papers/small/fomaml/0", replace(SMALL, **changes), judge)
+
+
+def test_a_cell_keeps_its_verdict_and_knows_it_again(tmp_path: Path):
+    assert cell().read(tmp_path / "docs") is None
+    verdict = cell().run(tmp_path / "runs", tmp_path / "docs", 0, QUIET)
+    found = cell().read(tmp_path / "docs")
+    assert found == json.loads(json.dumps(verdict))
+    assert [row["steps"] for row in found["rows"]] == [0, 1, 2]
+    assert len(found["values"]["error"][0]) == 3
+    assert found["training_seconds"] > 0
+    assert seeds_of([cell()], "papers/small/fomaml", tmp_path / "docs") == [found]
+
+
+def test_a_verdict_of_other_settings_is_missing(tmp_path: Path):
+    cell().run(tmp_path / "runs", tmp_path / "docs", 0, QUIET)
+    assert cell(learning_rate=1e-4).read(tmp_path / "docs") is None
+    with pytest.raises(ValueError, match="holds a run of other settings"):
+        cell(learning_rate=1e-4).run(tmp_path / "runs", tmp_path / "docs", 0, QUIET)
+
+
+def test_an_interrupted_cell_goes_on_and_adds_up_its_time(tmp_path: Path):
+    def fails(run: Run, workers: int) -> dict[str, object]:
+        raise RuntimeError("judged too soon")
+
+    with pytest.raises(RuntimeError, match="judged too soon"):
+        by_learner("papers/small/fomaml/0", SMALL, fails).run(tmp_path / "runs", tmp_path / "docs", 0, QUIET)
+    before = json.loads((tmp_path / "runs/papers/small/fomaml/0/seconds.json").read_text())
+    verdict = cell().run(tmp_path / "runs", tmp_path / "docs", 0, QUIET)
+    assert verdict["training_seconds"] >= round(before, 1) > 0
+
+
+def test_a_memory_learner_is_judged_over_whole_trials(tmp_path: Path):
+    config = replace(default("rl2", "reward"), env="metarl/Bandit-v0", iterations=1, hidden=(4,), tasks=4, episodes=3)
+    made = by_learner("papers/small/rl2/0", config, lambda run, workers: remembered(run, workers, trials=20))
+    verdict = made.run(tmp_path / "runs", tmp_path / "docs", 0, QUIET)
+    assert len(verdict["reward_curve"]) == 3
+    assert sum(verdict["reward_curve"]) == pytest.approx(verdict["reward"]["mean"], abs=1e-3)
+
+
+@pytest.mark.parametrize(("sees", "steps"), [("observation", 1), ("past", 0), ("task", 0)])
+def test_a_rival_is_judged_in_the_learners_worlds(tmp_path: Path, sees: str, steps: int):
+    small = {"steps": 8, "environments": 1, "rollout": 8, "batch": 8, "epochs": 1, "hidden": (4,), "window": 2}
+    settings = Settings("metarl/PandaSeek-v0", options={"horizon": 4}, sees=sees, **small)  # type: ignore[arg-type]
+
+    def verdict(folder: Path, workers: int) -> dict[str, object]:
+        return rival(folder, workers, tasks=2, episodes=1, steps=steps, tries=2)
+
+    found = by_ppo(f"robots/small/{sees}/0", settings, verdict).run(tmp_path / "runs", tmp_path / "docs", 0, QUIET)
+    assert [row["steps"] for row in found["rows"]] == list(range(steps + 1))
+    assert (found["step_size"] is None) == (steps == 0)
+
+
+def test_every_learner_and_rival_has_the_same_simulation():
+    for name, place in robots.PLACES.items():
+        horizon = robots._problem(place.env).horizon
+        for learner, objective in robots._learners(name).values():
+            config = robots._config(place, learner, objective, 0)
+            spent = config.iterations * config.episodes_per_iteration * horizon
+            assert 0.97 * robots.STEPS < spent <= robots.STEPS, (name, learner, objective)
+
+
+def test_no_two_cells_share_a_name():
+    names = [cell.name for cell in (*papers.cells(), *robots.cells())]
+    assert len(set(names)) == len(names)
+
+
+def test_the_robots_page_says_what_has_not_been_run(tmp_path: Path):
+    page = robots.markdown(tmp_path)
+    assert page.count("| not run |") >= len(robots.PLACES)
+    assert all(place.says in page for place in robots.PLACES.values())
+
+
+def test_figures_show_their_spread():
+    assert spread([1.0, 2.0, 4.5], 1) == "2.5 [1.0, 4.5]"
+    assert (spread([1.0]), spread([])) == ("1.00", "not run")
+    assert pooled([[1.0, 1.0], [1.0, 1.0]], 1, 100) == "100.0 [100.0, 100.0]"
