@@ -19,6 +19,7 @@ from robots.spec import Array
 Floats = NDArray[np.float32]
 Integers = NDArray[np.int64]
 State = Any  # a NamedTuple of arrays with leading axis rows; every family has its own
+FAR = 1e6  # the squared error of a prediction that has run away
 EDGE = 2.0**-53  # quantiles stay this far from 0 and 1, so that what they are mapped to is finite
 
 
@@ -337,7 +338,8 @@ class Sinusoid:
 
     Amplitude in 0.1 to 5, phase in 0 to pi, x uniform in ±5, seen as it is. The action is the predicted y and is NOT
     limited to ±1, nor clipped; `action_limit` only bounds the action space of policies that need bounds. An episode is
-    one prediction; reward: minus the squared error, which is the error. `demonstrate` gives one pair (x, y) per row.
+    one prediction; reward: minus the squared error, which is the error, at most FAR. `demonstrate` gives one pair (x, y)
+    per row.
     """
 
     horizon: ClassVar[int] = 1
@@ -362,7 +364,9 @@ class Sinusoid:
 
     def step(self, state: SinusoidState, action: NDArray[Any], draws: Array) -> tuple[SinusoidState, Outcome]:
         _expect("action", action, 1)
-        error = np.square(action[:, 0] - self._height(state)).astype(np.float32)
+        with np.errstate(over="ignore"):
+            error = np.square(action[:, 0].astype(np.float64) - self._height(state))
+        error = np.nan_to_num(error, nan=FAR, posinf=FAR).clip(max=FAR).astype(np.float32)
         return state, Outcome(state.x[:, None].astype(np.float32), -error, np.ones(len(error), bool), error)
 
     def demonstrate(self, values: Array, draws: Array) -> tuple[Floats, Floats]:

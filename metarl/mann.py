@@ -6,11 +6,13 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn.functional import softplus
 
 from metarl.memory import Pieces, Remembering, Table, gru, gru_table
 
 FAINT = 1e-4  # added to a row's squared length: an empty row resembles nothing, with a finite slope
 FULL = 1e4  # more than any usage
+SHARP = 10.0  # about the strength at the start: from 1.7, where all slots are read alike, binding was not learned
 
 
 @dataclass(frozen=True)
@@ -71,9 +73,9 @@ class MANN(Remembering):
         drive = torch.addmm(perceived, state["read"].flatten(1), weights["read"].T)
         hidden = gru(weights, drive, state["hidden"])
         access = torch.addmm(weights["access_bias"], hidden, weights["access"].T)
-        keys, knobs = access.split([self.reads * self.width, 2 * self.reads], -1)
+        keys, knobs = torch.split(access, [self.reads * self.width, 2 * self.reads], -1)
         gate, strength = knobs.chunk(2, -1)
-        gate, strength = torch.sigmoid(gate).unsqueeze(-1), 1 + torch.nn.functional.softplus(strength).unsqueeze(-1)
+        gate, strength = torch.sigmoid(gate).unsqueeze(-1), 1 + softplus(SHARP + strength).unsqueeze(-1)
         key = torch.tanh(keys).reshape(-1, self.reads, self.width)
         least = self._least(state["usage"])
         write = torch.lerp(least, state["weight"], gate)

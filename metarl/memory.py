@@ -190,7 +190,7 @@ def gru(weights: Pieces, drive: Tensor, hidden: Tensor) -> Tensor:
     The reset gate acts after the recurrent matrix, which has a bias of its own for the candidate.
     """
     width = hidden.shape[-1]
-    to_gates, to_candidate = drive.split([2 * width, width], -1)
+    to_gates, to_candidate = torch.split(drive, [2 * width, width], -1)
     reset, update = torch.sigmoid(torch.addmm(to_gates, hidden, weights["gates"].T)).chunk(2, -1)
     recalled = torch.addmm(weights["candidate_bias"], hidden, weights["candidate"].T)
     return torch.lerp(torch.tanh(to_candidate + reset * recalled), hidden, update)

@@ -85,6 +85,9 @@ class Problem:
 def open_env(env_id: str, options: Mapping[str, Any]) -> RobotEnv | ClassicEnv:
     """The environment itself, without wrappers. Raises ValueError as `envs.robot_env.make` does."""
     known = gymnasium.registry.get(env_id)
+    if known is None and ":" not in env_id:
+        ids = sorted(name for name in gymnasium.registry if name.startswith("metarl/"))
+        raise ValueError(f"environment {env_id!r} is unknown, expected one of {ids}, or MODULE:ID of your own")
     if known is None or known.entry_point != CLASSIC:
         return make(env_id, **options)
     env = gymnasium.make(env_id, **options).unwrapped

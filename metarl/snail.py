@@ -113,8 +113,9 @@ class SNAIL(Remembering):
             recent = torch.ones(time, time, dtype=torch.bool).tril().triu(1 - self.length)
 
         def attend(block: int, *rows: Tensor) -> Tensor:
-            heads = [part.reshape(trials, 1, time, -1) for part in rows]
-            return scaled_dot_product_attention(*heads, attn_mask=recent, is_causal=recent is None).flatten(0, 2)
+            query, key, value = (part.reshape(trials, 1, time, -1) for part in rows)
+            read = scaled_dot_product_attention(query, key, value, attn_mask=recent, is_causal=recent is None)
+            return read.flatten(0, 2)
 
         def delay(block: int, index: int, later: Tensor) -> Tensor:
             shift = min(self.dilations[index], time)
@@ -134,7 +135,7 @@ class SNAIL(Remembering):
         """
         for block in range(ATTENTIONS):
             rows = torch.addmm(weights[f"attention{block}_bias"], x, weights[f"attention{block}"].T)
-            x = torch.cat([x, attend(block, *rows.split([self.keys, self.keys, self.values], -1))], -1)
+            x = torch.cat([x, attend(block, *torch.split(rows, [self.keys, self.keys, self.values], -1))], -1)
             if block == ATTENTIONS - 1 or not self.dilations:
                 continue
             bias = pad(weights[f"block{block}_bias"].reshape(-1, 2 * self.filters), (0, 2 * self.filters)).flatten()

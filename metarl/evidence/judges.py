@@ -79,6 +79,11 @@ def remembered(run: Run, workers: int, *, trials: int) -> Verdict:
     }
 
 
+def _line(values: Any) -> str:
+    """On one line: a file of a thousand lines of numbers is no use to a reader."""
+    return " ".join(f"{value:.5g}" for value in np.ravel(values))
+
+
 def _short(values: Any) -> list[float]:
     return [float(f"{value:.5g}") for value in np.ravel(values)]
 
@@ -115,7 +120,7 @@ def rival(folder: Path, workers: int, *, tasks: int, episodes: int, steps: int =
 
 
 def _rows(rows: Sequence[Row], tasks: int) -> Verdict:
-    """Every row's figures, and each task's own."""
+    """Every row's figures, and each task's own, a line for a row."""
     scores = {
         "return": [row.score.returns for row in rows],
         "success": [row.score.success for row in rows],
@@ -124,5 +129,5 @@ def _rows(rows: Sequence[Row], tasks: int) -> Verdict:
     return {
         "tasks": tasks,
         "rows": [{**row.to_dict(), "gap_closed": None} for row in rows],
-        "values": {name: [_short(value) for value in values] for name, values in scores.items()},
+        "values": {name: [_line(value) for value in values] for name, values in scores.items()},
     }

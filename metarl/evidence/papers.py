@@ -54,9 +54,9 @@ def _sinusoid() -> Iterator[Row]:
             tasks=25,
             episodes=5,
             query=10,
-            inner_steps=5 if learner == "reptile" else 1,
-            learning_rate=base.learning_rate if learner == "reptile" else 2e-3,
-            step_size=base.step_size if learner == "reptile" else 0.01,
+            inner_steps=5 if learner in ("reptile", "metasgd") else 1,
+            learning_rate=0.5 if learner == "reptile" else 2e-3,
+            step_size=0.02 if learner == "reptile" else 0.01,
             step_size_rate=1e-3,
         )
         yield f"sinusoid/{learner}", config, partial(adapted, tasks=600, steps=5, episodes=50)

@@ -23,11 +23,11 @@ def spread(values: Sequence[float], digits: int = 2) -> str:
     return mean if len(values) == 1 else f"{mean} [{min(values):.{digits}f}, {max(values):.{digits}f}]"
 
 
-def pooled(values: Sequence[Sequence[float]], digits: int = 2, scale: float = 1.0) -> str:
-    """Interquartile mean over tasks and seeds [seed, task], with its 95 % bootstrap interval."""
-    if not values:
+def pooled(lines: Sequence[str], digits: int = 2, scale: float = 1.0) -> str:
+    """Interquartile mean over tasks and seeds, with its 95 % bootstrap interval, of each seed's line of values."""
+    if not lines:
         return "not run"
-    found = interquartile(np.array(values) * scale)
+    found = interquartile(np.array([line.split() for line in lines], np.float64) * scale)
     return f"{found['mean']:.{digits}f} [{found['low']:.{digits}f}, {found['high']:.{digits}f}]"
 
 

@@ -36,7 +36,7 @@ def test_a_cell_keeps_its_verdict_and_knows_it_again(tmp_path: Path):
     found = cell().read(tmp_path / "docs")
     assert found == json.loads(json.dumps(verdict))
     assert [row["steps"] for row in found["rows"]] == [0, 1, 2]
-    assert len(found["values"]["error"][0]) == 3
+    assert len(found["values"]["error"][0].split()) == 3
     assert found["training_seconds"] > 0
     assert seeds_of([cell()], "papers/small/fomaml", tmp_path / "docs") == [found]
 
@@ -56,7 +56,8 @@ def test_an_interrupted_cell_goes_on_and_adds_up_its_time(tmp_path: Path):
         by_learner("papers/small/fomaml/0", SMALL, fails).run(tmp_path / "runs", tmp_path / "docs", 0, QUIET)
     before = json.loads((tmp_path / "runs/papers/small/fomaml/0/seconds.json").read_text())
     verdict = cell().run(tmp_path / "runs", tmp_path / "docs", 0, QUIET)
-    assert verdict["training_seconds"] >= round(before, 1) > 0
+    assert before > 0
+    assert verdict["training_seconds"] >= round(before, 1)
 
 
 def test_a_memory_learner_is_judged_over_whole_trials(tmp_path: Path):
@@ -103,4 +104,4 @@ def test_the_robots_page_says_what_has_not_been_run(tmp_path: Path):
 def test_figures_show_their_spread():
     assert spread([1.0, 2.0, 4.5], 1) == "2.5 [1.0, 4.5]"
     assert (spread([1.0]), spread([])) == ("1.00", "not run")
-    assert pooled([[1.0, 1.0], [1.0, 1.0]], 1, 100) == "100.0 [100.0, 100.0]"
+    assert pooled(["1.0 1.0", "1.0 1.0"], 1, 100) == "100.0 [100.0, 100.0]"

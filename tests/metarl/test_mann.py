@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from metarl.mann import MANN, similarity
+from metarl.mann import MANN, SHARP, similarity
 from metarl.memory import Pieces, pieces
 
 NETWORK = MANN(3, 2, False, hidden=4, slots=5, width=3, decay=0.8)
@@ -20,8 +20,8 @@ def taken(gate: float, strength: float = 3.0, network: MANN = NETWORK, **state: 
     theta = network.initial(torch.Generator().manual_seed(0))
     weights = pieces("theta", theta, network.weights)
     weights["access"].zero_()
-    knobs = torch.tensor([gate, 0.5]).clamp(1e-6, 1 - 1e-6).logit()[:1], torch.tensor([strength - 1]).expm1().log()
-    weights["access_bias"].copy_(torch.cat([KEY.atanh(), *knobs]))
+    raw = torch.tensor(gate).clamp(1e-6, 1 - 1e-6).logit(), torch.tensor(strength - 1).expm1().log() - SHARP
+    weights["access_bias"].copy_(torch.cat([KEY.atanh(), torch.stack(raw)]))
     before = {name: torch.zeros(shape) for name, shape in network.state.items()} | state
     memory = torch.cat([before[name].flatten() for name in network.state])
     _, memory = network.step(theta, memory, torch.zeros(3), torch.zeros(4))
