@@ -338,7 +338,7 @@ class Sinusoid:
 
     Amplitude in 0.1 to 5, phase in 0 to pi, x uniform in ±5, seen as it is. The action is the predicted y and is NOT
     limited to ±1, nor clipped; `action_limit` only bounds the action space of policies that need bounds. An episode is
-    one prediction; reward: minus the squared error, which is the error, at most FAR. `demonstrate` gives one pair (x, y)
+    one prediction; reward: minus the squared error, which is the error, at most FAR. `demonstrate` gives one (x, y)
     per row.
     """
 
