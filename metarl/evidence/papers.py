@@ -171,7 +171,7 @@ Every learner on the tasks of the papers that introduced it, with the settings i
 policies, not the best seen, on tasks drawn apart from training. A figure is the mean over training seeds, with the
 lowest and the highest of them in brackets. Minutes are the wall time of training one seed in one process on two
 cores that other work shared. `python scripts/evidence.py --only 'papers/*' --cells 1` runs the next missing cell; the
-verdicts are in [`docs/evidence/papers`](evidence/papers), and this page is made from them.
+verdicts are in `docs/evidence/papers`, and this page is made from them.
 
 """
 

@@ -141,7 +141,7 @@ had; {tasks} held-out tasks, acting by the mean. Where a recorded policy is the 
 learners have theirs on top of it. Figures are interquartile means over tasks and seeds with 95 % intervals; how many
 seeds there are stands beside them, and a row without any has not been run yet. "After" is 3 gradient steps, 3 rounds of
 search, or 3 attempts remembered; for domain randomization, 3 steps of plain fine-tuning by reward.
-`make evidence-next` runs the next missing cell; the verdicts are in [`docs/evidence/robots`](evidence/robots), and this
+`make evidence-next` runs the next missing cell; the verdicts are in `docs/evidence/robots`, and this
 page is made from them.
 
 """

@@ -187,3 +187,8 @@ def test_returns_that_are_not_finite_change_nothing(tiny):
     with pytest.raises(FloatingPointError, match="outer loss is"):
         learner.update(batches, 0.0)
     assert all(torch.equal(learner.state()[name], value) for name, value in before.items())
+
+
+def test_returns_that_are_not_finite_stop_the_training(tiny):
+    with pytest.raises(FloatingPointError, match="returns of candidates are"):
+        make(tiny).gather(Bowl(noise=np.inf), tasks(2), KEY)

@@ -37,7 +37,7 @@ def test_a_cell_keeps_its_verdict_and_knows_it_again(tmp_path: Path):
     assert found == json.loads(json.dumps(verdict))
     assert [row["steps"] for row in found["rows"]] == [0, 1, 2]
     assert len(found["values"]["error"][0].split()) == 3
-    assert found["training_seconds"] > 0
+    assert found["training_seconds"] >= 0
     assert seeds_of([cell()], "papers/small/fomaml", tmp_path / "docs") == [found]
 
 
