@@ -75,31 +75,38 @@ class MLP:
 
         For choices, logits [..., action] and an empty tensor.
         """
-        features, (weight, bias) = self._features(theta, observation)
+        parts = self._split(theta)
+        features, (weight, bias) = self._features(parts, observation)
         mean = torch.addmm(bias, features, weight.T).reshape(*observation.shape[:-1], self.action)
-        return mean, theta[self._body - (0 if self.discrete else self.action) : self._body].clamp(*LOG_STD)
+        return mean, parts[-2].clamp(*LOG_STD)
 
     def predict(self, theta: Tensor, observation: Tensor, action: Tensor) -> Tensor:
         """The forecast change [..., predicts] of the observation over a step, from the policy's own last features."""
-        features, _ = self._features(theta, observation)
+        parts = self._split(theta)
+        features, _ = self._features(parts, observation)
         seen = torch.cat([features, action.reshape(-1, self.action)], -1)
-        head = theta[self._body :]
+        head = parts[-1]
         weight = head[: self.predicts * self._seen].reshape(self.predicts, self._seen)
         change = torch.addmm(head[self.predicts * self._seen :], seen, weight.T)
         return change.reshape(*observation.shape[:-1], self.predicts)
 
-    def _features(self, theta: Tensor, observation: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+    def _split(self, theta: Tensor) -> tuple[Tensor, ...]:
+        """Context, each layer's weight and bias, log standard deviation, predicting head: flat, and all at once, for
+        every cut of its own costs a gradient of its own.
+        """
+        layers = [size for inputs, outputs in self.layers for size in (inputs * outputs, outputs)]
+        spread = 0 if self.discrete else self.action
+        return torch.split(theta, [self.context, *layers, spread, self.size - self._body])
+
+    def _features(self, parts: tuple[Tensor, ...], observation: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor]]:
         """Inputs of the last layer [rows, width], and that layer's weight and bias."""
-        sizes = [size for inputs, outputs in self.layers for size in (inputs * outputs, outputs)]
-        start = self.context
-        pieces = torch.split(theta[start : start + sum(sizes)], sizes)
         layers = [
-            (pieces[2 * index].reshape(outputs, inputs), pieces[2 * index + 1])
+            (parts[2 * index + 1].reshape(outputs, inputs), parts[2 * index + 2])
             for index, (inputs, outputs) in enumerate(self.layers)
         ]
         features, activation = observation.reshape(-1, self.observation), ACTIVATIONS[self.activation]
         if self.context:
-            features = torch.cat([features, theta[:start].expand(features.shape[0], start)], -1)
+            features = torch.cat([features, parts[0].expand(features.shape[0], self.context)], -1)
         for weight, bias in layers[:-1]:
             features = activation(torch.addmm(bias, features, weight.T))
         return features, layers[-1]
