@@ -172,7 +172,7 @@ DEFAULTS = {
 _MEMORY: dict[str, Any] = {"hidden": (64,), "tasks": 64, "episodes": 5, "iterations": 300, "passes": 4, "batches": 4}
 _OWN: dict[str, dict[str, Any]] = {
     "cavia": {"step_size": 1.0},
-    "reptile": {"learning_rate": 0.5, "step_size": 1e-3, "inner_steps": 4},
+    "reptile": {"learning_rate": 0.5, "step_size": 1e-2, "inner_steps": 4},
     "es_maml": {"learning_rate": 1e-2, "hidden": (16,), "episodes": 1, "query": 1, "inner_steps": 1},
     "rl2": _MEMORY,
     "mann": _MEMORY,

@@ -129,7 +129,7 @@ def _tabular() -> Iterator[Row]:
 
 def _binding() -> Iterator[Row]:
     """Which value goes with which key, told once, one step late (after Santoro et al. 2016), at equal parameters."""
-    for learner, width in (("mann", 64), ("rl2", 96)):
+    for learner, width in (("mann", 64), ("rl2", 77)):
         config = _memory(
             learner, env="metarl/Binding-v0", episodes=1, hidden=(width,), tasks=250, iterations=200, discount=0.0
         )

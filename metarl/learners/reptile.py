@@ -33,11 +33,12 @@ class Reptile:
     def __init__(self, network: MLP, objective: Objective, config: Config, start: Tensor | None = None) -> None:
         self.network, self.objective, self.config = network, objective, config
         self.theta = initial(network, config, start)
-        self._moment, self._count = torch.zeros(network.size), torch.zeros(())
+        self._settle(torch.zeros(network.size), torch.zeros(()))
 
-    @property
-    def step_sizes(self) -> Tensor:
-        return self._sizes(self._moment, self._count)[None]
+    def _settle(self, moment: Tensor, count: Tensor) -> None:
+        """Keep the inner optimizer's state, and what it says of step sizes [1, P]: plain numbers to whoever traces."""
+        self._moment, self._count = moment, count
+        self.step_sizes = self._sizes(moment, count)[None]
 
     def adapt(self, theta: Tensor, step: Tensor, *fields: Tensor) -> Step:
         batch = dict(zip(self.objective.fields, fields, strict=True))
@@ -58,7 +59,7 @@ class Reptile:
         if not (torch.isfinite(displacement).all() and torch.isfinite(moment).all()):
             raise FloatingPointError(f"the mean displacement is not finite, after losses {losses}")
         self.theta = self.theta + self.config.learning_rate * cosine(progress) * displacement
-        self._moment, self._count = moment, count
+        self._settle(moment, count)
         figures = {"displacement": displacement.norm().item()}
         if self.objective.gather == "guided":
             return figures | {"loss_before": losses[0], "loss_after": losses[-1]}
@@ -71,7 +72,8 @@ class Reptile:
     def load(self, state: dict[str, Tensor]) -> None:
         for name, value in self.state().items():
             check_shape(name, state, value)
-        self.theta, self._moment, self._count = state["theta"], state["moment"], state["count"]
+        self.theta = state["theta"]
+        self._settle(state["moment"], state["count"])
 
     def _sizes(self, moment: Tensor, count: Tensor) -> Tensor:
         """Step size of each parameter [P], the moment's early bias taken out; before the first step none is known."""

@@ -8,7 +8,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from export.device.adapter import Adapter
 from metarl.episodes import Episodes
+from metarl.graphs import adapt_graph
 from metarl.learners.reptile import Reptile
 from metarl.networks import MLP
 from metarl.objectives import Demonstration, tensors
@@ -163,3 +165,17 @@ def test_what_is_not_finite_changes_nothing(tiny, make_episodes, value: float):
     with pytest.raises(FloatingPointError, match="mean displacement is not finite"):
         learner.update(spoilt, 0.0)
     assert all(torch.equal(learner.state()[name], tensor) for name, tensor in before.items())
+
+
+def test_the_graph_takes_the_trained_step_where_a_parameter_never_had_a_gradient(tiny, make_episodes):
+    """By demonstration the log standard deviation has none, and its step size is next to infinite."""
+    # So large that the exporter does not fold its constants.
+    learner = Reptile(MLP(3, 2, (128, 128)), Demonstration(), tiny("demonstration", "reptile"))
+    learner.update(motions(make_episodes, 0), 0.0)
+    assert learner.state()["moment"].min() == 0
+    batch = motions(make_episodes, 0, tasks=1)[0]
+    fields = {name: getattr(batch, name)[0] for name in learner.objective.fields}
+    taken = Adapter(adapt_graph(learner)).step(learner.theta.numpy(), 0, fields)
+    wanted = learner.adapt(learner.theta, torch.tensor(0), *(torch.from_numpy(value) for value in fields.values()))
+    assert taken.finite
+    np.testing.assert_allclose(taken.theta, wanted.theta.numpy(), rtol=0, atol=1e-5)
