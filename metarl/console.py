@@ -60,13 +60,18 @@ def progress(console: Console, what: str, total: int) -> Iterator[Show]:
 
 def options_of(text: str) -> dict[str, Any]:
     """Fields of a job from a command line. Raises ValueError unless it is a JSON object."""
+    return tuples(object_of("options are", text, '{"horizon": 500}'))
+
+
+def object_of(what: str, text: str, such_as: str) -> dict[str, Any]:
+    """A JSON object from a command line. Raises ValueError for anything else, saying `what` it was to be."""
     try:
-        options = json.loads(text)
+        values = json.loads(text)
     except json.JSONDecodeError as error:
-        raise ValueError(f"options are {text!r}, expected JSON such as '{{\"horizon\": 500}}' ({error})") from error
-    if not isinstance(options, dict):
-        raise ValueError(f"options are {text!r}, expected a JSON object such as '{{\"horizon\": 500}}'")
-    return tuples(options)
+        raise ValueError(f"{what} {text!r}, expected JSON such as '{such_as}' ({error})") from error
+    if not isinstance(values, dict):
+        raise ValueError(f"{what} {text!r}, expected a JSON object such as '{such_as}'")
+    return values
 
 
 def main(arguments: type[A], run: Callable[[A], None]) -> None:

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from tyro.conf import Positional
 
-from metarl.console import main
+from metarl.console import main, object_of
 
 
 @dataclass(frozen=True)
@@ -85,8 +85,11 @@ def run(args: Args) -> None:
             "epsilon_end", "seed",
         )  # fmt: skip
         settings = Settings(
-            options=_object("options", args.options),
-            algorithm_kwargs={**DEFAULTS.get(args.algorithm, {}), **_object("algorithm_kwargs", args.algorithm_kwargs)},
+            options=object_of("options are", args.options, '{"horizon": 40}'),
+            algorithm_kwargs={
+                **DEFAULTS.get(args.algorithm, {}),
+                **object_of("algorithm_kwargs are", args.algorithm_kwargs, '{"gamma": 0.98}'),
+            },
             start=str(args.start) if args.start else None,
             **{name: getattr(args, name) for name in same},
         )
@@ -113,18 +116,6 @@ def run(args: Args) -> None:
     if args.json:
         trained = settings.iterations * settings.tasks * settings.inner_steps
         write_json(args.json, {"env": settings.env, "split": args.split, "training_steps": trained, **curves})
-
-
-def _object(name: str, text: str) -> dict[str, Any]:
-    import json
-
-    try:
-        values = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{name} is {text!r}, expected JSON ({error})") from error
-    if not isinstance(values, dict):
-        raise ValueError(f"{name} is {text!r}, expected a JSON object such as '{{\"gamma\": 0.98}}'")
-    return values
 
 
 if __name__ == "__main__":
