@@ -16,7 +16,7 @@ from metarl.report import in_unit
 from metarl.sb3 import Settings
 
 SEEDS = (0, 1, 2)
-STEPS = 1_000_000  # control steps of simulation for every learner and rival
+STEPS = 400_000  # control steps of simulation for every learner and rival
 TASKS, EPISODES = 50, 4  # that are judged on
 ADAPTED = 3  # steps
 
