@@ -207,8 +207,13 @@ class RobotEnv(gymnasium.Env[Observation, NDArray[np.float32]]):
         observation = self.interface.observe(self.sample, self._commands[0])
         return observation, reward, ended, stopped, self._info()
 
-    def move(self, command: Command) -> float:
-        """Let the drives follow a command for a control step.
+    @property
+    def last(self) -> Command:
+        """The last command."""
+        return self._commands[0]
+
+    def move(self, command: Command, limp: bool = False) -> float:
+        """Let the drives follow a command for a control step; limp: without any torque instead, at once.
 
         Returns the measured reward; `sample` then holds what the sensors say. Of a simulation that has blown up
         nothing is shown, and it pays nothing: sensors and state stay as they were until the next reset, and what the
@@ -222,9 +227,9 @@ class RobotEnv(gymnasium.Env[Observation, NDArray[np.float32]]):
             angle = self.np_random.uniform(0, 2 * pi)
             world.push((faults.push * cos(angle), faults.push * sin(angle), 0.0))
         if wait:
-            world.drive(self._drive(held))
+            world.drive(self._drive(held, limp))
             world.advance(wait)
-        world.drive(self._drive(next_))
+        world.drive(self._drive(next_, limp))
         world.advance(substeps - wait)
         self._steps += 1
         state = world.read()
@@ -239,10 +244,10 @@ class RobotEnv(gymnasium.Env[Observation, NDArray[np.float32]]):
         self._reward = self.job.reward(moment, self.np_random)
         return self._reward
 
-    def _drive(self, command: Command) -> Drive:
+    def _drive(self, command: Command, limp: bool) -> Drive:
         faults = self._faults
         target = wired(command.target, faults.exchanged, faults.reversed, self.job.spec.nominal) - faults.zero
-        return Drive(target, faults.effort, faults.velocity, command.grip)
+        return Drive(target, self.job.spec.still if limp else faults.effort, faults.velocity, command.grip)
 
     def guided(self, path: Array) -> dict[str, Array]:
         """Sensor samples, fields [time, size], while a hand leads the arm along `path` [time, n] (true rad).

@@ -17,13 +17,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from export.device import archive, golden
+from export.device import archive, golden, signing
 from export.device.adapter import Adapter
 from export.device.bundle import load
 from export.device.manifest import Collect, Manifest, Recurrence, StepSizes
 from export.device.policy import RecurrentPolicy, open_policy
 from export.device.search import Search
+from export.device.slots import Bounds
 from robots.interface import Interface
+from robots.limits import Limits
 
 PACKAGES = ("sim2adapt", "numpy", "onnxruntime", "torch", "onnx", "onnxscript", "pybullet", "gymnasium")
 
@@ -63,7 +65,8 @@ class Contents:
 
     act: the act graph. theta float32[parameters]: the initial parameters. observations float32[vectors,
     observation]: golden, a dozen typical ones. adaptation, memory, search: the way in which the policy adapts, one
-    of them or none; with memory, act is a graph that has one. horizon: control steps of one attempt. learner: its name.
+    of them or none; with memory, act is a graph that has one. limits: of what reaches the motors. bounds: of what
+    adaptation or search may change. horizon: control steps of one attempt. learner: its name.
     provenance (how it was trained) and evaluation (what it reached): any JSON. versions: of what made it; None
     looks up what is installed.
     """
@@ -74,19 +77,21 @@ class Contents:
     act: bytes
     theta: NDArray[np.float32]
     observations: NDArray[np.float32]
+    limits: Limits
     adaptation: Adaptation | None = None
     memory: Memory | None = None
     search: Search | None = None
+    bounds: Bounds | None = None
     provenance: Mapping[str, Any] | None = None
     evaluation: Mapping[str, Any] | None = None
     versions: Mapping[str, str] | None = None
 
 
-def write(path: str | Path, contents: Contents) -> Manifest:
+def write(path: str | Path, contents: Contents, key: str | Path | None = None) -> Manifest:
     """Write the bundle to `path`, whole or not at all, and return its manifest. Equal contents give equal bytes.
 
-    The new file is loaded as a device would before it replaces what is at `path`. Raises ValueError if that
-    fails, and for contents that do not fit together; `path` is then as it was.
+    key: PEM file of the private key to sign it with. The new file is loaded as a device would before it replaces what
+    is at `path`. Raises ValueError if that fails, and for contents that do not fit together; `path` is then as it was.
     """
     path = Path(path)
     manifest, files = _files(contents)
@@ -94,14 +99,16 @@ def write(path: str | Path, contents: Contents) -> Manifest:
         text = manifest.to_json()
     except (TypeError, ValueError) as error:
         raise ValueError(f"provenance or evaluation is not plain, finite JSON: {error}; leave it out") from error
-    digest = hashlib.sha256(text).hexdigest().encode()
+    head = {archive.MANIFEST: text, archive.DIGEST: hashlib.sha256(text).hexdigest().encode()}
+    if key is not None:
+        head[archive.SIGNATURE] = signing.sign(text, key)
     if not path.parent.is_dir():
         raise ValueError(f"no folder {path.parent} to write {path.name} into; create it or choose another path")
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(handle, "wb") as stream:
             with zipfile.ZipFile(stream, "w") as target:
-                for name, data in {archive.MANIFEST: text, archive.DIGEST: digest, **files}.items():
+                for name, data in {**head, **files}.items():
                     target.writestr(_info(name), data)
             stream.flush()
             os.fsync(stream.fileno())
@@ -150,6 +157,8 @@ def _files(contents: Contents) -> tuple[Manifest, dict[str, bytes]]:
         step_sizes=_summary(adaptation.step_sizes) if adaptation else None,
         memory=Recurrence(memory.size, "trial", memory.episodes) if memory else None,
         search=contents.search,
+        limits=contents.limits,
+        bounds=contents.bounds,
         versions=dict(versions),
         provenance=dict(contents.provenance or {}),
         evaluation=None if contents.evaluation is None else dict(contents.evaluation),

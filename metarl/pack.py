@@ -11,7 +11,12 @@ import numpy as np
 import torch
 
 from export.bundle import Adaptation, Contents, Memory, write
+from export.device import golden
+from export.device.adapter import Adapter
 from export.device.manifest import Collect
+from export.device.policy import Policy
+from export.device.search import candidates
+from export.device.slots import Bounds
 from export.verify import Report, verify
 from metarl.checkpoint import Run
 from metarl.episodes import Episodes, Float
@@ -22,8 +27,13 @@ from metarl.learners.memory import unrolled
 from metarl.problem import Problem
 from metarl.sampling.opening import open_sampler
 from metarl.sampling.worker import Trial, draw_tasks
+from robots.limits import Limits
 
 VECTORS = 12  # golden ones, of the act graph
+CORRELATION, CAP = 0.5, 2.5  # of exploration noise on a robot, whose motors white noise would shake
+MARGIN = 3.0  # of bounds on adaptation, over what was seen in training
+PROBATION = 3  # attempts
+PATIENCE = 2  # refusals in a row
 
 
 def pack(run: Run, out: Path, evaluations: Sequence[Mapping[str, Any]] = ()) -> Report:
@@ -50,6 +60,7 @@ def pack(run: Run, out: Path, evaluations: Sequence[Mapping[str, Any]] = ()) -> 
     common: dict[str, Any] = {
         "interface": robot.interface,
         "horizon": robot.horizon,
+        "limits": Limits.of(robot.spec),
         "learner": config.learner,
         "provenance": {"config": config.to_dict(), "iterations": run.iteration, "engine": "pybullet"},
         "evaluation": {results["split"]: dict(results) for results in evaluations} or None,
@@ -83,7 +94,7 @@ def _by_gradient(
     network, objective, config = learner.network, learner.objective, learner.config
     own, sizes = np.ascontiguousarray(theta[: network.adapted]), learner.step_sizes.detach().numpy()
     act, adapt = act_graph(network, learner.theta), adapt_graph(learner)
-    golden = lived[0].map(lambda array: array[: config.episodes])
+    shown = lived[0].map(lambda array: array[: config.episodes])
 
     def batch(seed: int, episodes: int, steps: int) -> dict[str, Float]:
         """Real experience cut, or repeated, to a size."""
@@ -99,11 +110,20 @@ def _by_gradient(
         graph=adapt,
         objective=objective.name,
         step_sizes=sizes,
-        collect=Collect(objective.gather, config.episodes, golden.mask.shape[1]),
-        batch={name: getattr(golden, name) for name in objective.fields},
+        collect=Collect(objective.gather, config.episodes, shown.mask.shape[1], CORRELATION, CAP),
+        batch={name: getattr(shown, name) for name in objective.fields},
     )
-    observations = golden.observation[0, :VECTORS]
-    return report, Contents(**common, act=act, theta=own, observations=observations, adaptation=adaptation)
+    observations = shown.observation[0, :VECTORS]
+    adapted = []
+    for trial in lived:
+        theta, data = own, {name: getattr(trial, name)[: config.episodes] for name in objective.fields}
+        for step in range(len(sizes)):
+            theta = Adapter(adapt).step(theta, step, data).theta
+        adapted.append(theta)
+    bounds = _bounds(act, own, adapted, observations)
+    return report, Contents(
+        **common, act=act, theta=own, observations=observations, adaptation=adaptation, bounds=bounds
+    )
 
 
 def _by_memory(
@@ -123,5 +143,21 @@ def _by_search(
     assert isinstance(learner, BySearch)
     act = act_graph(learner.network)
     report = verify(theta, act_function(learner.network), act)
-    observations = lived[0].observation[0, :VECTORS]
-    return report, Contents(**common, act=act, theta=theta, observations=observations, search=learner.search)
+    observations, search = lived[0].observation[0, :VECTORS], learner.search
+    tried = theta
+    for step in range(search.rounds):
+        tried = candidates(search, tried, np.random.default_rng(step))[0]
+    bounds = _bounds(
+        act, theta, [tried, *candidates(search, theta, np.random.default_rng(search.rounds))], observations
+    )
+    return report, Contents(**common, act=act, theta=theta, observations=observations, search=search, bounds=bounds)
+
+
+def _bounds(act: bytes, base: Float, adapted: Sequence[Float], observations: Float) -> Bounds:
+    """Adaptation on the robot may go MARGIN times as far as it went on training tasks."""
+    policy = Policy(act)
+    actions = [np.clip(golden.act(policy, theta, observations)["mean"], -1, 1) for theta in (base, *adapted)]
+    norm = max(float(np.linalg.norm(theta.astype(np.float64) - base)) for theta in adapted)
+    change = max(float(np.abs(action - actions[0]).max()) for action in actions[1:])
+    # A policy that training tasks left as it was may still move a little.
+    return Bounds(MARGIN * max(norm, 1e-3), MARGIN * max(change, 1e-2), PROBATION, PATIENCE)

@@ -18,6 +18,7 @@ from robots import actions
 from robots.actions import Action, Command, JointIncrement
 from robots.spec import Array
 
+REMEMBERED = ("last_action", "gait_phase")  # terms that are read from the last command, not from a sensor
 LIMIT = 10.0  # of an observation's elements, in their own scale; what lies beyond is clipped
 
 
@@ -57,8 +58,8 @@ class Interface:
     """Ordered observation terms and the meaning of actions of one robot and job, at one control rate [Hz].
 
     `joints` are the names, in order, of every vector of joints; the sensor sample must hold them as
-    `joint_position` [rad], the encoders' reading. Terms named `last_action` and `gait_phase` are read from the last
-    command instead (see `robots.actions.Command.memory`).
+    `joint_position` [rad], the encoders' reading. Terms named in REMEMBERED are read from the last command instead (see
+    `robots.actions.Command.memory`).
     """
 
     robot: str
@@ -93,7 +94,13 @@ class Interface:
 
     @cached_property
     def _remembers(self) -> bool:
-        return any(term.name in ("last_action", "gait_phase") for term in self.observation)
+        return any(term.name in REMEMBERED for term in self.observation)
+
+    @cached_property
+    def fields(self) -> dict[str, int]:
+        """Sensor fields that a sample must hold, and their sizes."""
+        read = {term.name: len(term.scale) for term in self.observation if term.name not in REMEMBERED}
+        return {"joint_position": len(self.joints), **read}
 
     @cached_property
     def _offset(self) -> Array:

@@ -1,11 +1,17 @@
-"""The files inside a bundle's zip, whole and unchanged or not at all. Knows names, sizes and hashes only."""
+"""The files inside a bundle's zip, whole and unchanged or not at all. Knows names, sizes and hashes only.
+
+Nothing is unpacked to disk, and nothing is decompressed: bundles are written stored, so what a file declares is what it
+takes. The directory is read by hand, because a zip may say one thing there and another before each file.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import io
-import zipfile
+import struct
+import zlib
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,42 +20,63 @@ from export.device.manifest import Entry, Manifest
 from export.device.policy import first_line
 from export.device.strict import BundleError
 
-MANIFEST, DIGEST = "manifest.json", "manifest.sha256"
-LARGEST = 1 << 26  # of any one file in a bundle [bytes]; of the manifest, a 64th of that
+MANIFEST, DIGEST, SIGNATURE = "manifest.json", "manifest.sha256", "manifest.ed25519"
+LARGEST = 1 << 26  # of a whole bundle [bytes]; of the manifest, a 64th of that
+FILES = 64  # in one bundle
 AGAIN = "copy the bundle again or export it again"
+_END, _CENTRAL, _LOCAL = b"PK\x05\x06", b"PK\x01\x02", b"PK\x03\x04"
 
 
-def read(path: str | Path) -> tuple[Manifest, dict[str, bytes]]:
-    """The manifest and every other file of the bundle at `path`, each of the size and hash that the manifest says.
+class Archive(NamedTuple):
+    """files: every file beside the manifest, by name. digest: the manifest's sha256, in hexadecimal. signature: of the
+    manifest's bytes, None if the bundle brings none. text: those bytes.
+    """
+
+    manifest: Manifest
+    files: dict[str, bytes]
+    digest: str
+    signature: bytes | None
+    text: bytes
+
+
+def read(path: str | Path) -> Archive:
+    """The bundle at `path`, each file of the size and hash that the manifest says.
 
     Raises BundleError for a file that is missing, damaged, truncated, edited, too large or not a bundle.
     """
+    path = Path(path)
     try:
-        archive = zipfile.ZipFile(path)
+        size = path.stat().st_size
+        if size > LARGEST:
+            raise BundleError(f"{path} has {size} bytes, expected a bundle of at most {LARGEST}; is it one?")
+        data = path.read_bytes()
     except FileNotFoundError as error:
         raise BundleError(f"no file at {path}, expected a bundle; check the path") from error
-    except Exception as error:  # zipfile raises many kinds on damaged bytes
-        raise BundleError(
-            f"{path} is not a whole zip file ({first_line(error)}), expected a bundle; {AGAIN}"
-        ) from error
-    with archive:
-        names = [info.filename for info in archive.infolist()]
-        if names.count(MANIFEST) != 1:
-            raise BundleError(f"{path} holds {_some(names)}, expected one {MANIFEST}; is it a bundle?")
-        text = _member(archive, MANIFEST, LARGEST >> 6)
-        manifest = Manifest.from_json(text)
-        expected = [MANIFEST, DIGEST, *manifest.files()]
-        if sorted(names) != sorted(expected):
-            raise BundleError(f"{path} holds {_some(names)}, expected exactly {sorted(expected)}; {AGAIN}")
-        # Not a signature: it tells an accident or a careless edit, not an attack.
-        said, found = _member(archive, DIGEST, 64), hashlib.sha256(text).hexdigest()
-        if said != found.encode():
-            raise BundleError(f"{MANIFEST} was changed: sha256 {found}, expected {said[:64]!r}; {AGAIN}")
-        files = {name: _member(archive, name, manifest.entries[name].size) for name in manifest.files()}
-    for name, data in files.items():
-        if (made := entry(data)) != manifest.entries[name]:
-            raise BundleError(f"{name} in {path} is {made}, expected {manifest.entries[name]}; {AGAIN}")
-    return manifest, files
+    except IsADirectoryError as error:
+        raise BundleError(f"{path} is a folder, expected a bundle; give the file itself") from error
+    return unpack(data, str(path))
+
+
+def unpack(data: bytes, where: str) -> Archive:
+    """The same for a bundle's bytes; `where` names them in errors."""
+    found = _stored(data, where)
+    text, said = found.pop(MANIFEST, None), found.pop(DIGEST, None)
+    if text is None or said is None:
+        raise BundleError(f"{where} holds {_some(found)}, expected {MANIFEST} and {DIGEST}; is it a bundle?")
+    if len(text) > LARGEST >> 6:
+        raise BundleError(f"{MANIFEST} has {len(text)} bytes, expected at most {LARGEST >> 6}; {AGAIN}")
+    # Not a signature: it tells an accident or a careless edit, not an attack.
+    digest = hashlib.sha256(text).hexdigest()
+    if said != digest.encode():
+        raise BundleError(f"{MANIFEST} was changed: sha256 {digest}, expected {said[:64]!r}; {AGAIN}")
+    signature = found.pop(SIGNATURE, None)
+    manifest = Manifest.from_json(text)
+    if sorted(found) != sorted(manifest.files()):
+        raise BundleError(f"{where} holds {_some(found)}, expected exactly {sorted(manifest.files())}; {AGAIN}")
+    for name, content in found.items():
+        if (made := entry(content)) != manifest.entries[name]:
+            raise BundleError(f"{name} in {where} is {made}, expected {manifest.entries[name]}; {AGAIN}")
+    return Archive(manifest, found, digest, signature, text)
 
 
 def entry(data: bytes) -> Entry:
@@ -77,16 +104,57 @@ def array(data: bytes, name: str) -> NDArray[np.float32]:
     return values
 
 
-def _member(archive: zipfile.ZipFile, name: str, largest: int) -> bytes:
-    """The bytes of one file, at most `largest`."""
-    size = archive.getinfo(name).file_size
-    if not size <= min(largest, LARGEST):
-        raise BundleError(f"{name} in the bundle has {size} bytes, expected at most {min(largest, LARGEST)}; {AGAIN}")
-    try:
-        return archive.read(name)
-    except Exception as error:  # zipfile and zlib raise many kinds on damaged bytes
-        raise BundleError(f"{name} in the bundle cannot be read ({first_line(error)}); {AGAIN}") from error
+def _stored(data: bytes, where: str) -> dict[str, bytes]:
+    """The zip's files by name: stored one after another, each said alike before it and in the directory, and no byte
+    that belongs to none of them.
+    """
+
+    def broken(what: str) -> BundleError:
+        return BundleError(f"{where} is not a whole zip file as bundles are ({what}); {AGAIN}")
+
+    end = len(data) - 22
+    if end < 0 or data[end : end + 4] != _END:
+        raise broken("it does not end in a directory without comment")
+    disk, start_disk, here, count, size, start, comment = struct.unpack("<4H2IH", data[end + 4 :])
+    if (disk, start_disk, comment) != (0, 0, 0) or here != count or start + size != end:
+        raise broken("its directory is not in its place")
+    if not 1 <= count <= FILES:
+        raise broken(f"it holds {count} files, expected 1 to {FILES}")
+    found: dict[str, bytes] = {}
+    at, place = start, 0
+    for _ in range(count):
+        if data[at : at + 4] != _CENTRAL or at + 46 > end:
+            raise broken("its directory is damaged")
+        (_, _, flags, method, _, _, crc, packed, full, length, extra, note, first, _, _, offset) = struct.unpack(
+            "<6H3I5H2I", data[at + 4 : at + 46]
+        )
+        raw = data[at + 46 : at + 46 + length]
+        at += 46 + length
+        if flags or method or packed != full or extra or note or first:
+            raise broken("a file is compressed, encrypted or has extras")
+        if offset != place or data[place : place + 4] != _LOCAL or place + 30 > start:
+            raise broken("a file is not where the directory has it")
+        _, flags, method, _, _, *same, extra = struct.unpack("<5H3I2H", data[place + 4 : place + 30])
+        body = place + 30 + length
+        if flags or method or extra or same != [crc, packed, full, length] or data[place + 30 : body] != raw:
+            raise broken("a file and the directory differ")
+        place = body + full
+        if place > start:
+            raise broken("a file is longer than the zip")
+        content = data[body:place]
+        try:
+            name = raw.decode("ascii")
+        except UnicodeDecodeError as error:
+            raise broken("a name is not plain text") from error
+        if name in found:
+            raise broken(f"it holds {name!r} twice")
+        if zlib.crc32(content) != crc:
+            raise broken(f"{name!r} is damaged")
+        found[name] = content
+    if at != end or place != start:
+        raise broken("it has bytes that belong to no file")
+    return found
 
 
-def _some(names: list[str]) -> str:
+def _some(names: dict[str, bytes]) -> str:
     return f"{sorted(names)[:20]} ({len(names)} files)"

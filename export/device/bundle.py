@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from export.device import archive, golden
+from export.device import archive, golden, inspection, signing
 from export.device.adapter import Adapter
 from export.device.manifest import ACT_GOLDEN, ADAPT_GOLDEN, MEMORY_GOLDEN, Manifest
 from export.device.policy import Policy, RecurrentPolicy, Vector
@@ -17,25 +17,41 @@ from export.device.strict import BundleError
 
 @dataclass(frozen=True)
 class Bundle:
-    """What a bundle holds, checked. theta float32[parameters]: the initial parameters, read-only."""
+    """What a bundle holds, checked. theta float32[parameters]: the initial parameters, read-only.
+
+    probes float32[vectors, observation]: typical observations, to compare parameters by what they would do. digest:
+    sha256 of the manifest, and so of everything.
+    """
 
     manifest: Manifest
+    digest: str
     theta: Vector
+    probes: NDArray[np.float32]
     policy: Policy | RecurrentPolicy
     adapter: Adapter | None
 
 
 def inspect(path: str | Path) -> Manifest:
     """The manifest of the bundle at `path`, whose files are whole. Raises BundleError."""
-    return archive.read(path)[0]
+    return archive.read(path).manifest
 
 
-def load(path: str | Path) -> Bundle:
-    """The bundle at `path`, its golden vectors replayed on this machine.
+def load(path: str | Path, trust: str | Path | None = None) -> Bundle:
+    """The bundle at `path`, inspected, then warmed up by replaying its golden vectors on this machine.
 
-    Raises BundleError naming what was found, what was expected and what to do, whatever is wrong with the file.
+    trust: PEM file of a public key; a bundle that is not signed by it is refused. Raises BundleError naming what was
+    found, what was expected and what to do, whatever is wrong with the file.
     """
-    manifest, files = archive.read(path)
+    return unpack(archive.read(path), trust)
+
+
+def unpack(found: archive.Archive, trust: str | Path | None = None) -> Bundle:
+    """The same for an archive that has been read."""
+    manifest, files = found.manifest, found.files
+    if trust is not None:
+        signing.check(found.text, found.signature, trust)
+    for name in (name for name in files if name.endswith(".onnx")):
+        inspection.inspect(files[name], name)
     arrays = {name: archive.array(data, name) for name, data in files.items() if name.endswith(".npy")}
     theta = arrays.pop("theta.npy")
     theta.flags.writeable = False
@@ -46,7 +62,7 @@ def load(path: str | Path) -> Bundle:
         fields = tuple(field.name for field in manifest.batch)
         assert manifest.step_sizes is not None
         _replay_adapt(adapter, theta, _golden("adapt", (*fields, *ADAPT_GOLDEN), arrays), manifest.step_sizes.count)
-    return Bundle(manifest, theta, policy, adapter)
+    return Bundle(manifest, found.digest, theta, arrays["golden/act.observation.npy"], policy, adapter)
 
 
 def _graphs(manifest: Manifest, files: dict[str, bytes]) -> tuple[Policy | RecurrentPolicy, Adapter | None]:

@@ -1,7 +1,8 @@
-"""Episodes from a driver, and the batch that the adapt graph reads. Knows no algorithm."""
+"""Episodes from a guarded robot, exploration noise, and the batch that the adapt graph reads. Knows no algorithm."""
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -10,65 +11,102 @@ from numpy.typing import NDArray
 
 from export.device.adapter import Field
 from export.device.device import Device
-from export.device.driver import Driver, NotMeasuredError
-from export.device.pace import Pace
+from export.device.driver import REWARD, NotMeasuredError
+from export.device.guard import Guard
+from export.device.loop import Loop
+from export.device.manifest import Collect
 from export.device.policy import Vector
 
 
 @dataclass(frozen=True)
 class Episode:
-    """observation float32[time, observation], action float32[time, n], reward float32[time] (NaN: not measured).
+    """observation float32[time, observation], action float32[time, n] as the policy drew it, reward float32[time]
+    (NaN: not measured), altered bool[time]: where the guard let something else through.
 
-    skipped: control steps missed because the loop was late.
+    skipped: control steps missed because the loop was late. ended: why the episode is shorter than it was to be.
     """
 
     observation: NDArray[np.float32]
     action: NDArray[np.float32]
     reward: NDArray[np.float32]
+    altered: NDArray[np.bool_] = dataclasses.field(default_factory=lambda: np.zeros(0, bool))
     skipped: int = 0
+    ended: str = ""
+
+    @property
+    def trips(self) -> int:
+        """How often the guard stepped in."""
+        return int(np.count_nonzero(np.diff(self.altered.astype(np.int8), prepend=0) == 1))
+
+
+class Explorer:
+    """Time-correlated noise float32[size], in standard deviations: e' = c e + sqrt(1 - c^2) w, cut at ±cap.
+
+    Every single draw is distributed as if c were 0 (but for the cut), and motors are spared the shaking of white noise.
+    """
+
+    def __init__(self, size: int, plan: Collect, rng: np.random.Generator) -> None:
+        self._size, self._plan, self._rng = size, plan, rng
+        self._state: NDArray[np.float64] | None = None
+
+    def __call__(self) -> Vector:
+        fresh, keep = self._rng.standard_normal(self._size), self._plan.correlation
+        self._state = fresh if self._state is None else keep * self._state + np.sqrt(1 - keep**2) * fresh
+        return np.clip(self._state, -self._plan.cap, self._plan.cap).astype(np.float32)
 
 
 def attempt(
-    device: Device,
-    driver: Driver,
+    loop: Loop,
     steps: int,
-    rng: np.random.Generator | None = None,
+    noise: Explorer | None = None,
     previous: Episode | None = None,
 ) -> Episode:
-    """One attempt of `steps` control steps, acting by the mean, or exploring with `rng`.
+    """One attempt of `steps` control steps, acting by the mean, or exploring.
 
-    previous: for a policy with memory, the attempt before it in the trial; without one a trial begins. Raises
-    ValueError if a reading or an action is not finite or of the wrong shape; with memory also if the driver measures
-    no reward, which is found before anything moves, or one that is not finite.
+    It ends early where the guard lets the robot go limp. previous: for a policy with memory, the attempt before it in
+    the trial; without one a trial begins. Raises ValueError if nothing could be observed at all; with memory also if
+    the driver measures no reward, which is found before anything moves, or one that is not finite.
     """
-    interface = device.interface
+    device, guard = loop.device, loop.guard
     heard: Vector | None = None
     if device.manifest.memory:
         if previous is None:
-            require_reward(driver)
+            require_reward(guard)
             device.begin_trial()
-            heard = np.zeros(interface.action_size + 2, np.float32)
+            heard = np.zeros(device.interface.action_size + 2, np.float32)
         else:
             heard = feedback(previous.action[-1], previous.reward[-1], ended=True)
-    driver.begin_attempt()
-    sample = driver.read()
-    command = interface.start(sample)
-    observations, actions, rewards = [], [], []
-    pace = Pace(interface.control_hz)
+    guard.begin_attempt()
+    loop.begin()
+    observations, actions, rewards, altered = [], [], [], []
+    skipped, ended = loop.timing.skipped, ""
+    last = np.zeros(device.interface.action_size, np.float32)
     for _ in range(steps):
-        observation = interface.observe(sample, command)
-        action = device.act(observation, heard) if rng is None else device.sample(observation, rng, heard)
-        command = interface.command(action, command, sample)
-        driver.write(command)
-        if driver.realtime:
-            pace.wait()
-        sample = driver.read()
-        observations.append(observation)
-        actions.append(action)
-        rewards.append(_reward(driver))
+        tick = loop.tick(noise, heard)
+        if tick.observation is not None:
+            last = last if tick.sampled is None else tick.sampled
+            observations.append(tick.observation)
+            actions.append(last)
+            rewards.append(tick.reward)
+            altered.append(tick.altered)
         if heard is not None:
-            heard = feedback(action, rewards[-1], ended=False)
-    return Episode(np.stack(observations), np.stack(actions), np.array(rewards, np.float32), pace.skipped)
+            heard = feedback(last, tick.reward, ended=False)
+        if tick.state == "relax":
+            ended = f"the guard let the robot go limp: {', '.join(tick.limits)} {guard.fault}".strip()
+            break
+    if not observations:
+        raise ValueError(
+            f"not one of {steps} control steps could be observed (the guard says {', '.join(tick.limits)}; "
+            f"{guard.fault or 'the driver answers'}), expected sound readings; check the sensors"
+        )
+    return Episode(
+        np.stack(observations),
+        np.stack(actions),
+        np.array(rewards, np.float32),
+        np.array(altered),
+        loop.timing.skipped - skipped,
+        ended,
+    )
 
 
 def feedback(action: Vector, reward: float, ended: bool) -> Vector:
@@ -85,21 +123,26 @@ def feedback(action: Vector, reward: float, ended: bool) -> Vector:
     return np.append(action, (reward, ended)).astype(np.float32)
 
 
-def require_reward(driver: Driver) -> None:
+def require_reward(guard: Guard) -> None:
     """Raises ValueError, before anything moves, if the driver measures no reward."""
-    driver.read()
-    try:
-        driver.reward()
-    except NotMeasuredError as error:
+    if REWARD not in guard.spec.fields:
         raise ValueError(
-            f"the driver measures no reward ({error}), but this policy adapts by it; use a driver that measures one, "
-            "or a policy that adapts by guided motions"
-        ) from error
+            f"the driver measures no reward (its fields are {sorted(guard.spec.fields)}), but this policy adapts by "
+            "it; use a driver that measures one, or a policy that adapts by guided motions"
+        )
 
 
-def guided(device: Device, driver: Driver) -> Episode:
-    """One motion led by hand, with the actions that would have led there. Raises ValueError as `observe` does."""
-    samples = driver.guided()
+def guided(device: Device, guard: Guard) -> Episode:
+    """One motion led by hand, with the actions that would have led there.
+
+    Raises ValueError as `observe` does, and NotMeasuredError where nobody can lead the robot.
+    """
+    if not guard.spec.guided:
+        raise NotMeasuredError(
+            f"nobody can lead this {guard.spec.robot} by hand, but the policy adapts by guided motions; use a driver "
+            "that records them, or a policy that learns by reward"
+        )
+    samples = guard.guided()
     readings = np.asarray(samples.get("joint_position"), np.float64)
     if readings.ndim != 2 or len(readings) < 2 or readings.shape[1] != len(device.interface.joints):
         raise ValueError(
@@ -108,13 +151,16 @@ def guided(device: Device, driver: Driver) -> Episode:
         )
     observation = device.interface.observe(samples)[:-1]
     action = device.interface.label(readings)
-    return Episode(observation, action, np.full(len(action), np.nan, np.float32))
+    unmeasured, none = np.full(len(action), np.nan, np.float32), np.zeros(len(action), bool)
+    return Episode(observation, action, unmeasured, none)
 
 
 def batch(episodes: Sequence[Episode], fields: Sequence[Field]) -> dict[str, NDArray[np.float32]]:
     """The arrays [episode, time, ...] that `fields` name, padded with zeros; mask is 1 where an episode lasts.
 
-    Raises ValueError for a field that no episode holds, or without episodes.
+    It is 0, too, where the guard let something else through than the policy had drawn: such a step says nothing of the
+    policy. Objectives then leave out that step's likelihood and reward, and forecasts from and to it. Raises
+    ValueError for a field that no episode holds, without episodes, or without a single step that counts.
     """
     if not episodes:
         raise ValueError("there are 0 episodes, expected at least 1; collect before adapting")
@@ -123,11 +169,13 @@ def batch(episodes: Sequence[Episode], fields: Sequence[Field]) -> dict[str, NDA
     for name in (field.name for field in fields):
         rows = []
         for episode in episodes:
+            counts = np.ones(len(episode.action), np.float32)
+            counts[: len(episode.altered)] -= episode.altered
             parts = {
                 "observation": episode.observation,
                 "action": episode.action,
-                "reward": episode.reward,
-                "mask": np.ones(len(episode.action), np.float32),
+                "reward": np.where(counts > 0, episode.reward, 0),
+                "mask": counts,
             }
             if name not in parts:
                 raise ValueError(f"the adapt graph reads {name!r}, expected one of {sorted(parts)}; update the device")
@@ -138,12 +186,10 @@ def batch(episodes: Sequence[Episode], fields: Sequence[Field]) -> dict[str, NDA
                     "measures it, or a policy with another objective"
                 )
             rows.append(np.pad(value, [(0, longest - len(value))] + [(0, 0)] * (value.ndim - 1)))
-        made[name] = np.stack(rows)
+        made[name] = np.stack(rows).astype(np.float32)
+    if "mask" in made and not made["mask"].any():
+        raise ValueError(
+            f"the guard altered every step of {len(episodes)} episodes, expected some that the policy decided; look at "
+            "the limits that it names"
+        )
     return made
-
-
-def _reward(driver: Driver) -> float:
-    try:
-        return driver.reward()
-    except NotMeasuredError:
-        return float("nan")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -9,9 +10,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from export.device import golden
 from export.device.adapter import Step
 from export.device.bundle import Bundle, load
-from export.device.policy import RecurrentPolicy, Vector, refuse
+from export.device.policy import Policy, RecurrentPolicy, Vector, refuse
+
+
+def digest(theta: Vector) -> str:
+    """A short name for parameters."""
+    return hashlib.sha256(theta.tobytes()).hexdigest()[:12]
+
 
 INSTEAD = {  # of gradient steps, by the way in which a policy adapts
     "memory": "it adapts by what it remembers: hand it feedback, as export.device.run does",
@@ -21,23 +29,27 @@ INSTEAD = {  # of gradient steps, by the way in which a policy adapts
 
 
 class Device:
-    """A policy that can adapt. `base` are the bundle's parameters (read-only), `theta` those in force.
+    """A policy that can adapt. `base` are the bundle's parameters (read-only), `theta` those in force, `digest` a short
+    name for them; `bundle` the hash of what was loaded. `adapter` takes gradient steps, None where there are none.
 
     Assigning `theta` copies it, begins a new trial (what was remembered is of the parameters before), and raises
     ValueError for one of the wrong length, type or not finite.
     """
 
     def __init__(self, bundle: Bundle) -> None:
-        self.manifest = bundle.manifest
+        self.manifest, self.bundle, self._probes = bundle.manifest, bundle.digest, bundle.probes
         self.interface = bundle.manifest.interface
         self.base = bundle.theta
-        self._policy, self._adapter = bundle.policy, bundle.adapter
+        self._policy, self.adapter = bundle.policy, bundle.adapter
         self.restore()
 
     @classmethod
-    def load(cls, path: str | Path) -> Device:
-        """The bundle at `path`, verified. Raises BundleError, a ValueError, for one that must not be used."""
-        return cls(load(path))
+    def load(cls, path: str | Path, trust: str | Path | None = None) -> Device:
+        """The bundle at `path`, verified; trust: PEM file of the public key that must have signed it.
+
+        Raises BundleError, a ValueError, for one that must not be used.
+        """
+        return cls(load(path, trust))
 
     @property
     def theta(self) -> Vector:
@@ -49,7 +61,7 @@ class Device:
     @theta.setter
     def theta(self, value: Vector) -> None:
         refuse("theta", value, self.base.shape)
-        self._theta = value.copy()
+        self._use(value.copy())
         self.begin_trial()
 
     @property
@@ -73,10 +85,9 @@ class Device:
         """
         return self._decide(observation, feedback)[0]
 
-    def sample(self, observation: NDArray[Any], rng: np.random.Generator, feedback: Vector | None = None) -> Vector:
-        """An exploring action float32[n]: mean + exp(log_std) * standard normal, not clipped. Else as `act`."""
+    def sample(self, observation: Vector, noise: Vector, feedback: Vector | None = None) -> Vector:
+        """An exploring action float32[n]: mean + exp(log_std) * noise float32[n], not clipped. Else as `act`."""
         mean, log_std = self._decide(observation, feedback)
-        noise = rng.standard_normal(mean.shape, dtype=np.float32)
         return np.asarray(mean + np.exp(log_std) * noise, np.float32)
 
     def adapt(self, batch: Mapping[str, NDArray[Any]], step: int) -> Step:
@@ -84,20 +95,28 @@ class Device:
 
         Raises ValueError for a batch that does not fit, or if the bundle holds no adapt graph.
         """
-        if self._adapter is None:
+        if self.adapter is None:
             raise ValueError(
                 f"the bundle's learner {self.manifest.learner!r} has no gradient step, expected an adapt graph; "
                 f"{INSTEAD[self.manifest.adapts]}"
             )
-        taken = self._adapter.step(self._theta, step, batch)
+        taken = self.adapter.step(self._theta, step, batch)
         if taken.finite:
-            self._theta = taken.theta
+            self._use(taken.theta)
         return taken
+
+    def probe(self, theta: Vector) -> NDArray[np.float32]:
+        """Mean actions float32[probes, n] that `theta` would choose at the bundle's typical observations."""
+        assert isinstance(self._policy, Policy), "policies with memory have no parameters to compare"
+        return golden.act(self._policy, theta, self._probes)["mean"]
 
     def restore(self) -> None:
         """Go back to the initial parameters, bit for bit, and begin a new trial."""
-        self._theta = self.base.copy()
+        self._use(self.base.copy())
         self.begin_trial()
+
+    def _use(self, theta: Vector) -> None:
+        self._theta, self.digest = theta, digest(theta)
 
     def _decide(self, observation: Vector, feedback: Vector | None) -> tuple[Vector, Vector]:
         refuse("observation", observation, (self.interface.observation_size,))

@@ -5,15 +5,18 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from export.device.adapter import Field
 from export.device.search import Search
+from export.device.slots import Bounds
 from export.device.strict import BundleError, fits, numbers, parse, positive, record
 from robots.actions import KINDS as KINDS_OF_ACTION
 from robots.interface import Interface
+from robots.limits import Limits
 
-SCHEMA = 2
+T = TypeVar("T")
+SCHEMA = 3
 KINDS = ("guided", "attempts")
 ACT_GOLDEN = ("observation", "mean", "log_std")
 MEMORY_GOLDEN = ("observation", "feedback", "mean", "log_std", "memory_next")
@@ -25,12 +28,15 @@ class Collect:
     """How a batch comes about: so many episodes of so many control steps each.
 
     kind "guided": motions by hand, collected once and used for every step. "attempts": the policy explores, anew
-    before every step.
+    before every step. correlation: of the exploration noise from one control step to the next, 0 is white. cap: the
+    most of it, in standard deviations.
     """
 
     kind: str
     episodes: int
     steps: int
+    correlation: float = 0.0
+    cap: float = 3.0
 
 
 @dataclass(frozen=True)
@@ -70,7 +76,8 @@ class Manifest:
 
     horizon: control steps of one attempt. parameters: length of theta. A policy adapts in one way at most: by
     gradient steps (batch, objective, collect, step_sizes), by memory, or by search; what belongs to the others is
-    None, and batch empty. provenance, evaluation: as the exporter was given them.
+    None, and batch empty. limits: of what reaches the motors. bounds: of what adaptation may change, None where
+    parameters never change. provenance, evaluation: as the exporter was given them.
     """
 
     interface: Interface
@@ -83,6 +90,8 @@ class Manifest:
     step_sizes: StepSizes | None
     memory: Recurrence | None
     search: Search | None
+    limits: Limits
+    bounds: Bounds | None
     versions: dict[str, str]
     provenance: dict[str, Any]
     evaluation: dict[str, Any] | None
@@ -116,6 +125,13 @@ class Manifest:
             return f"search ({self.search.kind}) by {tried} of {self.search.episodes} attempts in each round"
         return f"objective {self.objective or 'none'}"
 
+    @property
+    def suggestions(self) -> dict[str, Any]:
+        """Options for a simulated robot: the environment that the policy was trained in, if the exporter told."""
+        config = self.provenance.get("config")
+        env = config.get("env") if isinstance(config, dict) else None
+        return {"env": env} if isinstance(env, str) else {}
+
     def golden(self) -> dict[str, list[str]]:
         """Names of the golden vectors' files, for each graph."""
         names = MEMORY_GOLDEN if self.memory else ACT_GOLDEN
@@ -145,6 +161,8 @@ class Manifest:
             "step_sizes": self.step_sizes and asdict(self.step_sizes),
             "memory": self.memory and asdict(self.memory),
             "search": self.search and asdict(self.search),
+            "limits": asdict(self.limits),
+            "bounds": self.bounds and asdict(self.bounds),
             "golden": self.golden(),
             "versions": self.versions,
             "provenance": self.provenance,
@@ -181,6 +199,8 @@ class Manifest:
             step_sizes=optional,
             memory=optional,
             search=optional,
+            limits=dict,
+            bounds=optional,
             golden=dict,
             versions=dict,
             provenance=dict,
@@ -199,6 +219,8 @@ class Manifest:
             step_sizes=_step_sizes(values["step_sizes"]),
             memory=_memory(values["memory"]),
             search=_search(values["search"]),
+            limits=_made(values["limits"], Limits, "manifest.limits"),
+            bounds=values["bounds"] and _made(values["bounds"], Bounds, "manifest.bounds"),
             versions=values["versions"],
             provenance=values["provenance"],
             evaluation=values["evaluation"],
@@ -228,11 +250,22 @@ class Manifest:
                 f"manifest has {len(self.batch)} batch fields, objective {self.objective!r}, collect {self.collect} "
                 "and step_sizes, expected all of them or none; export the bundle again"
             )
+        if len(self.limits.lower) != len(interface.joints):
+            raise BundleError(
+                f"manifest.limits are of {len(self.limits.lower)} joints, expected {len(interface.joints)} as in the "
+                "interface; export the bundle again"
+            )
         ways = {"batch": adapts, "memory": self.memory is not None, "search": self.search is not None}
         if sum(ways.values()) > 1:
             raise BundleError(
                 f"manifest has {' and '.join(name for name, found in ways.items() if found)}, expected one of them at "
                 "most: a policy adapts in one way; export the bundle again"
+            )
+        changes = adapts or self.search is not None
+        if changes != (self.bounds is not None):
+            raise BundleError(
+                f"manifest.bounds is {self.bounds}, expected {'some' if changes else 'none'}: parameters "
+                f"{'change' if changes else 'never change'}; export the bundle again"
             )
 
 
@@ -270,13 +303,18 @@ def _action(value: dict[str, Any]) -> None:
 def _collect(value: dict[str, Any] | None) -> Collect | None:
     if value is None:
         return None
-    record(value, "manifest.collect", kind=str, episodes=int, steps=int)
+    fits(value, Collect, "manifest.collect")
     if value["kind"] not in KINDS:
         raise BundleError(
             f"manifest.collect.kind is {value['kind']!r}, expected one of {KINDS}; export the bundle again"
         )
     positive(value["episodes"], "manifest.collect.episodes")
     positive(value["steps"], "manifest.collect.steps")
+    if not (0 <= value["correlation"] < 1 and 0 < value["cap"] <= 10):
+        raise BundleError(
+            f"manifest.collect has correlation {value['correlation']} and cap {value['cap']}, expected one in [0, 1) "
+            "and one in (0, 10]; export the bundle again"
+        )
     return Collect(**value)
 
 
@@ -325,6 +363,15 @@ def _search(value: dict[str, Any] | None) -> Search | None:
         return Search(**value | {"sigma": float(value["sigma"]), "rate": float(value["rate"])})
     except ValueError as error:
         raise BundleError(f"manifest.search: {error}; export the bundle again") from error
+
+
+def _made(value: dict[str, Any], kind: type[T], where: str) -> T:
+    """A dataclass of numbers and tuples of them, which checks itself what its values may be."""
+    fits(value, kind, where)
+    try:
+        return kind(**{key: tuple(part) if isinstance(part, list) else part for key, part in value.items()})
+    except ValueError as error:
+        raise BundleError(f"{where}: {error}; export the bundle again") from error
 
 
 def _entry(name: str, value: Any) -> Entry:

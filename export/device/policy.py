@@ -12,17 +12,13 @@ Vector = NDArray[np.float32]
 
 REMEMBERED = ("memory", "observation", "feedback")  # what a policy with memory reads, after theta
 
-# The tag and key under which a tensor would name a file of its own: such a graph reads whatever path it says.
-_EXTERNAL = b"\x0a\x08location\x12"
-
 
 def session(graph: bytes) -> Any:
     """An `onnxruntime.InferenceSession` on one thread that never spins: a robot has other work for its cores.
 
-    Raises ValueError for bytes that are not a graph that ONNX Runtime can load, or that name external files.
+    Raises ValueError for bytes that are not a graph that ONNX Runtime can load. Graphs from elsewhere are inspected
+    first (`export.device.inspection`).
     """
-    if _EXTERNAL in graph:
-        raise ValueError("the graph keeps tensors in other files, expected one that holds all of them; export it again")
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import fields, is_dataclass
+from types import UnionType
 from typing import Any, get_args, get_origin, get_type_hints
 
 JSON = (dict, list, str, int, float, bool, type(None))
@@ -70,7 +71,8 @@ def numbers(value: Any, where: str) -> tuple[float, ...]:
 def fits(value: Any, kind: Any, where: str) -> None:
     """Raises BundleError unless `value` is JSON for the annotation `kind`.
 
-    Dataclasses are objects with exactly their fields, tuples of one type are lists, and a float may lack its point.
+    Dataclasses are objects with exactly their fields, tuples of one type are lists, a float may lack its point, and
+    `X | None` is X or null.
     """
     if is_dataclass(kind):
         hints = get_type_hints(kind)
@@ -78,6 +80,9 @@ def fits(value: Any, kind: Any, where: str) -> None:
         record(value, where, **dict.fromkeys(names, JSON))
         for name in names:
             fits(value[name], hints[name], f"{where}.{name}")
+    elif get_origin(kind) is UnionType:
+        if value is not None:
+            fits(value, next(part for part in get_args(kind) if part is not type(None)), where)
     elif get_origin(kind) is tuple:
         part, *rest = get_args(kind)
         count = "" if ... in rest else f" {len(rest) + 1}"

@@ -5,20 +5,24 @@ import pytest
 
 from envs.drivers import SimulatedDriver
 from envs.robot_env import make
-from export.device.driver import NotMeasuredError, connect
+from export.device.driver import NotMeasuredError, connect, require
 
 
 @pytest.mark.parametrize("env_id", ["metarl/PandaReach-v0", "metarl/A1Walk-v0"])
 def test_commands_do_what_actions_do(env_id: str):
     driver = SimulatedDriver(env_id, seed=3)
     table, sample = driver.env.interface, driver.read()
+    require(driver.spec, table)
     actions = np.random.default_rng(0).uniform(-1, 1, (5, table.action_size))
-    command, rewards, readings = table.start(sample), [], [sample["joint_position"]]
-    for action in actions:
-        command = table.command(action, command, driver.read())
-        driver.write(command)
-        rewards.append(driver.reward())
-        readings.append(driver.read()["joint_position"])
+    command, rewards, readings = table.start(sample.values), [], [sample.values["joint_position"]]
+    for step, action in enumerate(actions):
+        command = table.command(action, command, driver.read().values)
+        applied = driver.write(command)
+        np.testing.assert_array_equal(applied.target, command.target)
+        sample = driver.read()
+        assert sample.time == pytest.approx((step + 1) / table.control_hz)
+        rewards.append(sample.reward)
+        readings.append(sample.values["joint_position"])
     other = make(env_id)
     rng = np.random.default_rng(3)
     task = other.task_space.sample(rng, "heldout")
@@ -44,6 +48,23 @@ def test_where_nobody_can_show_the_way_guided_motions_are_not_measured():
     driver = SimulatedDriver("metarl/PandaSeek-v0")
     with pytest.raises(NotMeasuredError, match="Seek has no guided motions"):
         driver.guided()
+    driver.close()
+
+
+@pytest.mark.parametrize("engine", ["pybullet", "mujoco"])
+@pytest.mark.parametrize("env_id", ["metarl/PandaReach-v0", "metarl/A1Walk-v0"])
+def test_holding_stays_and_relaxing_goes_limp(env_id: str, engine: str):
+    driver = SimulatedDriver(env_id, seed=1, engine=engine)
+    weight = driver.env.state.joints
+    for _ in range(20):
+        driver.hold()
+    held = driver.env.state.joints
+    assert np.abs(held - weight).max() < 0.35  # it bears its own weight
+    for _ in range(40):
+        driver.relax()
+    fallen = driver.env.state
+    assert np.abs(fallen.joints - held).max() > 0.5
+    assert not fallen.torques.any()
     driver.close()
 
 

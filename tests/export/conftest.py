@@ -8,14 +8,13 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
+from toy_driver import BOUNDS, LIMITS, TABLE
 
 from export.bundle import Adaptation, Contents, Memory, write
 from export.device.adapter import OUTPUTS
 from export.device.manifest import Collect
 from export.device.search import Search
 from export.graphs import export_graph
-from robots.actions import JointIncrement
-from robots.interface import Interface, ObservationTerm
 
 OBSERVATION, HIDDEN, ACTION = 4, 8, 2
 PARTS = (HIDDEN * OBSERVATION, HIDDEN, ACTION * HIDDEN, ACTION, ACTION)
@@ -25,16 +24,6 @@ FIELDS = {
     "demonstration": ("observation", "action", "mask"),
     "reward": ("observation", "action", "reward", "mask"),
 }
-TABLE = Interface(
-    robot="toy",
-    joints=("a", "b"),
-    control_hz=50,
-    observation=(
-        ObservationTerm("joint_position", "rad", "encoder", (0.0, 0.0), (0.5, 0.5)),
-        ObservationTerm("target", "rad", "camera", (0.0, 0.0), (0.5, 0.5)),
-    ),
-    action=JointIncrement((0.1, 0.1), (-1.0, -1.0), (1.0, 1.0), lead=0.3),
-)
 
 
 def act(theta: Tensor, observation: Tensor) -> tuple[Tensor, Tensor]:
@@ -109,7 +98,7 @@ class Toy:
     def contents(self) -> Contents:
         kind, episodes = ("guided", 3) if self.name == "demonstration" else ("attempts", 6)
         adaptation = Adaptation(
-            self.adapt_graph, self.name, self.step_sizes, Collect(kind, episodes, 10), self.batch(3, 10)
+            self.adapt_graph, self.name, self.step_sizes, Collect(kind, episodes, 10, 0.5, 2.5), self.batch(3, 10)
         )
         observations = np.random.default_rng(1).normal(size=(4, OBSERVATION)).astype(np.float32)
         return Contents(
@@ -119,6 +108,8 @@ class Toy:
             act=self.act_graph,
             theta=self.theta,
             observations=observations,
+            limits=LIMITS,
+            bounds=BOUNDS,
             adaptation=adaptation,
             provenance={"iterations": 7},
             evaluation={"final": [0.3, 0.1]},
@@ -202,6 +193,7 @@ def memory_contents(remembering: Remembering) -> Contents:
         act=remembering.graph,
         theta=remembering.theta,
         observations=rng.normal(size=(8, OBSERVATION)).astype(np.float32),
+        limits=LIMITS,
         memory=Memory(UNITS, 3, feedback),
     )
 

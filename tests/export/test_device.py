@@ -7,14 +7,13 @@ import sys
 from pathlib import Path
 
 import numpy as np
-import onnx
 import pytest
 import torch
 
 from export.bundle import write
 from export.device import Device
 from export.device.adapter import Adapter
-from export.device.policy import Policy, RecurrentPolicy, open_policy, session
+from export.device.policy import Policy, RecurrentPolicy, open_policy
 from export.graphs import export_graph
 
 ROOT = Path(__file__).parents[2]
@@ -105,13 +104,6 @@ def test_a_memory_whose_sizes_do_not_fit_is_refused(sizes):
         return
     with pytest.raises(ValueError, match="the graph has vectors of the sizes"):
         RecurrentPolicy(graph)
-
-
-def test_graphs_with_tensors_in_other_files_are_refused(act_graph):
-    model = onnx.load_from_string(act_graph)
-    onnx.external_data_helper.set_external_data(model.graph.initializer[0], "/etc/hostname")
-    with pytest.raises(ValueError, match="keeps tensors in other files"):
-        session(model.SerializeToString())
 
 
 @pytest.mark.parametrize(
@@ -209,7 +201,7 @@ def test_a_wrong_observation_is_refused(device, observation, message):
 
 def test_exploring_actions_have_the_policys_mean_and_spread(device):
     observation, rng = np.zeros(4, np.float32), np.random.default_rng(0)
-    actions = np.array([device.sample(observation, rng) for _ in range(4000)])
+    actions = np.array([device.sample(observation, rng.standard_normal(2, np.float32)) for _ in range(4000)])
     assert actions.dtype == np.float32
     std = np.exp(device.theta[-2:])
     np.testing.assert_allclose(actions.mean(0), device.act(observation), atol=0.1)
@@ -217,7 +209,7 @@ def test_exploring_actions_have_the_policys_mean_and_spread(device):
 
 
 def test_without_an_adapt_graph_adapting_is_refused(toys, tmp_path):
-    write(tmp_path / "fixed.zip", dataclasses.replace(toys["reward"].contents(), adaptation=None))
+    write(tmp_path / "fixed.zip", dataclasses.replace(toys["reward"].contents(), adaptation=None, bounds=None))
     device = Device.load(tmp_path / "fixed.zip")
     device.act(np.zeros(4, np.float32))
     with pytest.raises(ValueError, match="'maml' has no gradient step"):
@@ -254,7 +246,7 @@ def test_exploring_remembers_as_acting_does(rememberer):
     acted, rng = rememberer.memory.copy(), np.random.default_rng(0)
     rememberer.begin_trial()
     for seen, heard in steps(5):
-        rememberer.sample(seen, rng, heard)
+        rememberer.sample(seen, rng.standard_normal(2, np.float32), heard)
     np.testing.assert_array_equal(rememberer.memory, acted)
 
 

@@ -12,18 +12,16 @@ import pytest
 from export.device import Device
 from export.device.__main__ import main
 from export.device.adapter import Field
-from export.device.collect import Episode, attempt, batch, feedback, guided
+from export.device.collect import Episode, Explorer, attempt, batch, feedback, guided
 from export.device.driver import connect
-from export.device.pace import Pace
-from export.device.run import Event, run
+from export.device.guard import Guard
+from export.device.loop import Loop
+from export.device.manifest import Collect
+from export.device.run import run
+from export.device.session import Event
 
 HERE = Path(__file__).parent
 DRIVER = "toy_driver:Toy"
-
-
-@pytest.fixture(autouse=True)
-def _toy_driver_on_the_path(monkeypatch):
-    monkeypatch.syspath_prepend(HERE)
 
 
 @pytest.fixture(params=["demonstration", "reward"])
@@ -31,9 +29,17 @@ def device(request, bundles) -> Device:
     return Device.load(bundles[request.param])
 
 
+def looped(device: Device, driver) -> Loop:
+    return Loop(device, Guard(driver, device.interface, device.manifest.limits))
+
+
+def exploring(seed: int) -> Explorer:
+    return Explorer(2, Collect("attempts", 1, 5, 0.5, 2.5), np.random.default_rng(seed))
+
+
 def test_an_attempt_commands_what_the_interface_says(device):
     driver = connect(DRIVER)
-    episode = attempt(device, driver, 12)
+    episode = attempt(looped(device, driver), 12)
     assert (episode.observation.shape, episode.action.shape, episode.reward.shape) == ((12, 4), (12, 2), (12,))
     np.testing.assert_array_equal(episode.action[3], device.act(episode.observation[3]))
     commands = np.array(driver.commands)
@@ -42,13 +48,13 @@ def test_an_attempt_commands_what_the_interface_says(device):
 
 
 def test_exploring_attempts_are_repeatable_and_differ_by_seed(device):
-    made = [attempt(device, connect(DRIVER), 5, np.random.default_rng(seed)) for seed in (1, 1, 2)]
+    made = [attempt(looped(device, connect(DRIVER)), 5, exploring(seed)) for seed in (1, 1, 2)]
     np.testing.assert_array_equal(made[0].action, made[1].action)
     assert not np.array_equal(made[0].action, made[2].action)
 
 
 def test_guided_motions_are_labelled_by_their_readings(device):
-    episode = guided(device, connect(DRIVER))
+    episode = guided(device, looped(device, connect(DRIVER)).guard)
     assert (episode.observation.shape, episode.action.shape) == ((10, 4), (10, 2))
     readings = episode.observation[:, :2] * 0.5
     np.testing.assert_allclose(np.diff(readings, axis=0), 0.1 * episode.action[:-1], atol=1e-6)
@@ -78,7 +84,7 @@ def test_a_batch_that_cannot_be_made_is_refused(device):
     with pytest.raises(ValueError, match="there are 0 episodes"):
         batch([], [Field("mask", ())])
     with pytest.raises(ValueError, match="'reward' was not measured"):
-        batch([guided(device, connect(DRIVER))], [Field("reward", ())])
+        batch([guided(device, looped(device, connect(DRIVER)).guard)], [Field("reward", ())])
 
 
 @pytest.mark.parametrize(
@@ -99,14 +105,19 @@ def test_a_session_reports_every_step(device):
     events: list[Event] = []
     returns = run(device, connect(DRIVER), attempts=2, restore=True, report=events.append)
     collected = device.manifest.collect
-    step = ["adapted", "evaluated"]
-    steps = [*step, *step, *step] if collected.kind == "guided" else [*step, "collected", *step, "collected", *step]
-    assert [event.kind for event in events] == ["evaluated", "collected", *steps, "restored"]
+    kinds = [event.kind for event in events]
+    assert (kinds[:2], kinds[-1]) == (["evaluated", "collected"], "restored")
+    after = dict(zip(kinds, [*kinds[1:], ""], strict=True))
+    assert (after["collected"], after["evaluated"] in ("promoted", "rolled_back")) == ("adapted", True)
+    for event, following in zip(events, kinds[1:], strict=False):
+        if event.kind == "adapted" and event.figures["accepted"]:
+            assert following == "evaluated"
     assert len(returns) == 4
     samples = [event.figures["samples"] for event in events if event.kind == "collected"]
     assert set(samples) == {collected.episodes * 10}
     adapted = [event for event in events if event.kind == "adapted"]
-    assert all(event.figures["accepted"] == 1 and event.figures["change"] > 0 for event in adapted)
+    assert all(event.figures["accepted"] == (event.figures["change"] > 0) for event in adapted)
+    assert sum(event.figures["accepted"] for event in adapted) >= 2
     assert device.theta.tobytes() == device.base.tobytes()
 
 
@@ -114,14 +125,21 @@ def test_guided_steps_descend_on_one_batch(bundle):
     events: list[Event] = []
     device = Device.load(bundle)
     run(device, connect(DRIVER), steps=5, attempts=0, report=events.append)
-    losses = [event.figures["loss"] for event in events if event.kind == "adapted"]
-    assert losses == sorted(losses, reverse=True)
+    kinds = [event.kind for event in events]
+    taken = [event.figures for event in events if event.kind == "adapted"]
+    first = [figures["loss"] for figures in taken[: kinds[: kinds.index("collected", 2)].count("adapted")]]
+    assert first == sorted(first, reverse=True)  # of one batch
+    refused = [figures for figures in taken if not figures["accepted"]]
+    assert all(figures["left_out_loss_after"] >= figures["left_out_loss_before"] for figures in refused)
     assert device.theta.tobytes() != device.base.tobytes()
 
 
 def test_a_broken_sensor_stops_the_session(device):
-    with pytest.raises(ValueError, match=r"joint_position is .nan, nan., expected 2 finite angles in rad"):
-        run(device, connect(DRIVER, fault="nan"))
+    driver = connect(DRIVER, fault="nan")
+    with pytest.raises(ValueError, match=r"not one of 12 control steps could be observed \(the guard says finite"):
+        run(device, driver)
+    assert driver.commands == []
+    assert driver.closed
 
 
 def test_nothing_moves_if_the_session_cannot_be_held(device):
@@ -150,10 +168,11 @@ class Listening(Device):
 
 @pytest.mark.parametrize("exploring", [False, True])
 def test_feedback_tells_of_the_step_before_across_attempts_of_a_trial(memory_bundle, exploring):
-    device, driver = Listening.load(memory_bundle), connect(DRIVER)
-    rng, made = np.random.default_rng(0), []
+    device = Listening.load(memory_bundle)
+    loop, made = looped(device, connect(DRIVER)), []
+    noise = Explorer(2, Collect("attempts", 1, 5, 0.0, 9.0), np.random.default_rng(0)) if exploring else None
     for _ in range(3):
-        made.append(attempt(device, driver, 5, rng if exploring else None, previous=made[-1] if made else None))
+        made.append(attempt(loop, 5, noise, previous=made[-1] if made else None))
     heard = np.stack(device.heard)
     np.testing.assert_array_equal(heard[0], 0)
     np.testing.assert_array_equal(heard[1:, :2], np.concatenate([one.action for one in made])[:-1])
@@ -161,14 +180,15 @@ def test_feedback_tells_of_the_step_before_across_attempts_of_a_trial(memory_bun
     np.testing.assert_array_equal(heard[:, 3], [*[0] * 5, 1, *[0] * 4, 1, *[0] * 4])
     assert not exploring or np.abs(heard[:, :2]).max() > 1  # unclipped, as sampled
     device.heard.clear()
-    attempt(device, driver, 1)
+    attempt(loop, 1)
     np.testing.assert_array_equal(device.heard, [[0] * 4])
 
 
 def test_an_attempt_without_one_before_begins_a_trial(rememberer):
-    first = attempt(rememberer, connect(DRIVER, still=True), 6)
-    again = attempt(rememberer, connect(DRIVER, still=True), 6)
-    after = attempt(rememberer, connect(DRIVER, still=True), 6, previous=again)
+    loop = looped(rememberer, connect(DRIVER, still=True))
+    first = attempt(loop, 6)
+    again = attempt(loop, 6)
+    after = attempt(loop, 6, previous=again)
     np.testing.assert_array_equal(first.action, again.action)
     assert not np.allclose(first.action, after.action, atol=1e-3)
 
@@ -188,9 +208,10 @@ def test_a_trial_is_lived_attempt_by_attempt(rememberer, memory_bundle):
     assert returns == [event.figures["return"] for event in events]
     assert len(driver.commands) == 3 * 12
     made: list[Episode] = []
-    other, again = Device.load(memory_bundle), connect(DRIVER, still=True)
+    other = Device.load(memory_bundle)
+    again = looped(other, connect(DRIVER, still=True))
     for _ in range(3):
-        made.append(attempt(other, again, 12, previous=made[-1] if made else None))
+        made.append(attempt(again, 12, previous=made[-1] if made else None))
     assert returns == [float(one.reward.sum()) for one in made]
     np.testing.assert_array_equal(rememberer.memory, other.memory)
 
@@ -256,8 +277,9 @@ def test_without_a_reward_nothing_moves(memory_bundle, search_bundles, kind):
 )
 def test_a_reward_that_lapses_is_an_error_and_leaves_theta(memory_bundle, search_bundles, kind, message):
     device = Device.load({"memory": memory_bundle, **search_bundles}[kind])
+    driver = connect(DRIVER, fault="lapse", at=4 if kind == "memory" else 28)  # behind the evaluation
     with pytest.raises(ValueError, match=message):
-        run(device, connect(DRIVER, fault="lapse"), attempts=int(kind == "memory"))
+        run(device, driver, attempts=int(kind == "memory"))
     assert device.theta.tobytes() == device.base.tobytes()
 
 
@@ -268,7 +290,7 @@ def test_climbing_improves_a_robot_that_stands_still(search_bundles):
     assert returns == sorted(returns)
     assert returns[-1] > 0.7 * returns[0]  # of a negative sum of distances
     found = [event.figures for event in events if event.kind == "searched"]
-    assert [event.kind for event in events] == ["evaluated", *["searched", "evaluated"] * 10]
+    assert len(found) == 10
     assert [figures["before"] for figures in found] == returns[:-1]
     for figures, after in zip(found, returns[1:], strict=True):
         assert figures["attempts"] == 9
@@ -299,6 +321,7 @@ class Tried(Device):
 def test_a_pair_is_tried_one_after_the_other_and_shares_everything_but_the_sign(search_bundles):
     device = Tried.load(search_bundles["estimate"])
     run(device, connect(DRIVER, still=True), steps=1, attempts=0)
+    device.calls = device.calls[24:-24]  # without the evaluations
     thetas = np.stack([theta for theta, *_ in device.calls]).reshape(6, 2, 24, 60)  # pair, sign, 2 attempts of 12 steps
     assert (thetas == thetas[:, :, :1]).all()
     plus, minus = thetas[:, 0, 0] - device.base, thetas[:, 1, 0] - device.base
@@ -325,27 +348,16 @@ def test_a_search_is_repeatable_and_differs_by_seed(search_bundles, kind):
 def test_a_search_takes_the_rounds_it_was_trained_for_and_restores(search_bundles):
     device, events = Device.load(search_bundles["climb"]), []
     run(device, connect(DRIVER), attempts=0, restore=True, report=events.append)
-    assert [event.kind for event in events] == ["searched"] * 5 + ["restored"]
+    kinds = [event.kind for event in events]
+    assert (kinds.count("searched"), kinds[-1]) == (5, "restored")
     assert device.theta.tobytes() == device.base.tobytes()
-
-
-def test_the_control_rate_is_kept_by_deadlines_and_overruns_are_skipped():
-    pace, start = Pace(100), time.monotonic()
-    for _ in range(10):
-        time.sleep(0.003)
-        pace.wait()
-    assert time.monotonic() - start >= 0.1
-    skipped = pace.skipped
-    time.sleep(0.055)
-    pace.wait()
-    assert pace.skipped >= skipped + 4
-    due = (time.monotonic() - start) * 100
-    assert due >= 15
 
 
 def test_a_realtime_driver_is_paced(device):
     start = time.monotonic()
-    attempt(device, connect(DRIVER, realtime=True), 5)
+    loop = looped(device, connect(DRIVER, realtime=True))
+    attempt(loop, 5)
+    loop.guard.close()
     assert time.monotonic() - start >= 5 / 50
 
 
@@ -356,8 +368,8 @@ def test_the_command_line(bundles, capsys):
         assert err == ""
         lines = out.splitlines()
         assert lines[0].startswith(f"loaded {path}: maml on toy, 60 parameters, 50 Hz, objective {name}; golden")
-        assert [line for line in lines if line.startswith("after 3 steps: return -")]
-        assert sum(", accepted, theta moved by " in line for line in lines) == 3
+        assert [line for line in lines if line.startswith("after 2 steps: return -")]
+        assert sum(", accepted, theta moved by " in line for line in lines) >= 2
         assert lines[-1] == "back at the initial parameters"
 
 
@@ -383,20 +395,16 @@ def test_the_command_line_with_search(search_bundles, capsys):
         assert main([str(path), "--driver", DRIVER, "--attempts", "1", "--steps", "2"]) == 0
         lines = capsys.readouterr().out.splitlines()
         assert ways[kind] in lines[0]
-        assert [line.split(":")[0] for line in lines[1:]] == [
-            "after 0 rounds",
-            "round 1",
-            "after 1 round",
-            "round 2",
-            "after 2 rounds",
-        ]
+        found = [line.split(":")[0] for line in lines[1:]]
+        assert found[:2] == ["after 0 rounds", "round 1"]
+        assert "round 2" in found
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["--driver", "nonsense"], "driver is 'nonsense'"),
-        (["--driver", DRIVER, "--option", "fault=nan"], "expected 2 finite angles"),
+        (["--driver", DRIVER, "--option", "fault=nan"], "could be observed (the guard says finite"),
         (["--driver", DRIVER, "--steps", "-1"], "steps is -1"),
     ],
 )
@@ -410,9 +418,11 @@ def test_expected_errors_are_one_line_and_exit_code_2(bundle, capsys, arguments,
 def test_reward_that_is_not_measured_is_said_so(bundles, capsys):
     blind = ["--driver", DRIVER, "--option", "fault=blind"]
     assert main([str(bundles["demonstration"]), *blind]) == 0
-    assert "after 3 steps: reward not measured" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "after 1 step: reward not measured" in out
+    assert "step 1 kept: reward not measured" in out
     assert main([str(bundles["reward"]), *blind]) == 2
-    assert "'reward' was not measured" in capsys.readouterr().err
+    assert "the driver measures no reward" in capsys.readouterr().err
 
 
 def module(*arguments: object) -> subprocess.CompletedProcess[str]:

@@ -120,15 +120,16 @@ def test_a_device_adapts_on_a_robot(packed: Callable[[str], Packed], name: str):
     assert len(returns) == 2
     assert np.isfinite(returns).all()
     kinds = [event.kind for event in events]
-    assert kinds.count("evaluated") == 2
     if way == "memory":
         assert device.memory.any()
         assert np.array_equal(device.theta, device.base)
     else:
         (adapted,) = (event for event in events if event.kind == {"gradient": "adapted", "search": "searched"}[way])
-        assert (adapted.figures["change"] > 0) == (not np.array_equal(device.theta, device.base))
-        assert adapted.figures["accepted"] == 1
-        assert adapted.figures["change"] > 0
+        assert adapted.figures["accepted"] == (adapted.figures["change"] > 0)
+        assert adapted.figures["accepted"] == 1 or way == "search"  # where nothing may be better
+        assert kinds.count("evaluated") == 1 + adapted.figures["accepted"]
+        # Hardly trained, a step may do harm: then it was rolled back.
+        assert ("promoted" in kinds) == (not np.array_equal(device.theta, device.base))
 
 
 def test_only_a_contexts_own_parameters_travel_as_theta(packed: Callable[[str], Packed]):

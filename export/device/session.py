@@ -1,0 +1,219 @@
+"""One robot, one policy, and how its parameters are proposed, watched, promoted or rolled back. Prints nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from export.device import slots, state
+from export.device.collect import Episode, Explorer, attempt, batch, guided
+from export.device.device import Device
+from export.device.guard import Guard
+from export.device.loop import Loop, Watch
+from export.device.policy import Vector
+from export.device.slots import Slots, Verdict
+
+
+@dataclass(frozen=True)
+class Event:
+    """Something that happened. kind: "evaluated", "collected", "adapted", "searched", "promoted", "rolled_back",
+    "lived", "restored", "loaded" or "stopped"; line: the same in words.
+
+    step: adaptation steps taken before it. figures, by kind: evaluated: return, return_std, final_reward, attempts,
+    skipped, trips (of the guard); collected: episodes, samples, altered; adapted: loss, gradient_norm, accepted (1 or
+    0), change (norm of theta's) and what the gate compared; searched: before (theta's value; with "estimate" the mean
+    of the candidates'), best, attempts, accepted, change; promoted, rolled_back: what probation compared; lived (a
+    trial with memory): trial, attempts, first, last (returns of those attempts).
+    """
+
+    kind: str
+    step: int
+    line: str
+    figures: Mapping[str, float] = field(default_factory=dict)
+
+
+Report = Callable[[Event], None]
+NOUNS = {"gradient": "step", "memory": "attempt", "search": "round", None: "step"}  # of one adaptation step
+
+
+class Session:
+    """Attempts of one policy on one guarded robot. file: where `good` is kept, None for nowhere.
+
+    Begins with the parameters in `file`, if it is there; raises BundleError for one that is damaged or of another
+    bundle.
+    """
+
+    def __init__(self, device: Device, guard: Guard, report: Report, watch: Watch, file: Path | None = None) -> None:
+        self.device, self.guard, self.report = device, guard, report
+        self.loop = Loop(device, guard, watch)
+        self._file = file
+        found = state.load(file, device.bundle, device.base.size) if file else None
+        self.slots = Slots(device.base, *(found or ()))
+        self._use()
+        if found:
+            self.report(
+                Event("loaded", self.slots.taken, f"{file}: {self.slots.taken} steps that had proved themselves")
+            )
+        self._before: list[Episode] = []  # the last evaluation of `good`
+
+    def attempt(
+        self, noise: Explorer | None = None, previous: Episode | None = None, steps: int | None = None
+    ) -> Episode:
+        """Raises ValueError if the guard let the robot go limp and nobody can put it back to a start."""
+        made = attempt(self.loop, steps or self.device.manifest.horizon, noise, previous)
+        if made.ended and not self.guard.spec.restarts:
+            raise ValueError(f"{made.ended}; look at the robot, then start again")
+        return made
+
+    def evaluate(self, attempts: int, step: int) -> list[Episode]:
+        """Some attempts by the mean, told to `report`."""
+        made = [self.attempt() for _ in range(attempts)]
+        if made:
+            self.tell_evaluation(made, step)
+        if self.slots.trial is None:
+            self._before = made
+        return made
+
+    def tell_evaluation(self, made: Sequence[Episode], step: int) -> float:
+        adapts = self.device.manifest.adapts
+        taken = f"after {step} {NOUNS[adapts]}{'' if step == 1 else 's'}"
+        returns = np.array(_returns(made))
+        final = float(np.mean([episode.reward[-1] for episode in made]))
+        skipped, trips = sum(episode.skipped for episode in made), sum(episode.trips for episode in made)
+        figures = {
+            "return": float(returns.mean()),
+            "return_std": float(returns.std()),
+            "final_reward": final,
+            "attempts": len(made),
+            "skipped": skipped,
+            "trips": trips,
+        }
+        line = f"{taken}: return {returns.mean():.4g} ± {returns.std():.2g}, final reward {final:.4g}"
+        if np.isnan(final):
+            line = f"{taken}: reward not measured"
+        notes = f" ({len(made)} {'trials' if adapts == 'memory' else 'attempts'}"
+        notes += f", {skipped} control steps skipped" if skipped else ""
+        notes += f", the guard stepped in {trips} times" if trips else ""
+        self.report(Event("evaluated", step, f"{line}{notes})", figures))
+        return figures["return"]
+
+    def gather(self, seed: int, index: int) -> list[Episode]:
+        """What one gradient step reads."""
+        plan = self.device.manifest.collect
+        assert plan is not None
+        episodes = []
+        for number in range(plan.episodes):
+            if plan.kind == "guided":
+                episodes.append(guided(self.device, self.guard))
+            else:
+                rng = np.random.default_rng([seed, index, number])
+                noise = Explorer(self.device.interface.action_size, plan, rng)
+                episodes.append(self.attempt(noise, steps=plan.steps))
+        samples = sum(len(episode.action) for episode in episodes)
+        altered = sum(int(episode.altered.sum()) for episode in episodes)
+        name = "guided motions" if plan.kind == "guided" else "exploring attempts"
+        line = f"collected {len(episodes)} {name}, {samples} samples"
+        line += f", {altered} of them altered by the guard and left out" if altered else ""
+        figures = {"episodes": len(episodes), "samples": samples, "altered": altered}
+        self.report(Event("collected", index, line, figures))
+        return episodes
+
+    def propose_step(self, episodes: Sequence[Episode]) -> Verdict:
+        """A gradient step from `good`, which becomes the trial if the gate lets it pass."""
+        manifest, index, device = self.device.manifest, self.slots.taken, self.device
+        assert device.adapter is not None
+        data = batch(episodes, manifest.batch)
+        taken = device.adapter.step(self.slots.good, index, data)
+        verdict = self._gate(taken.theta) if taken.finite else Verdict(False, "loss, gradient or theta is not finite")
+        if verdict.accepted and manifest.objective == "demonstration" and len(episodes) > 1:
+            verdict = slots.lower("left_out_loss", *slots.left_out(self._step, device.base, data, index))
+        change = float(np.linalg.norm(taken.theta.astype(np.float64) - self.slots.good)) if taken.finite else 0.0
+        figures = {
+            **verdict.figures,
+            "loss": taken.loss,
+            "gradient_norm": taken.gradient_norm,
+            "accepted": float(verdict.accepted),
+            "change": change if verdict.accepted else 0.0,
+        }
+        said = f"accepted, theta moved by {change:.3g}" if verdict.accepted else "refused, theta as before"
+        line = f"step {index + 1}: loss {taken.loss:.4g}, gradient norm {taken.gradient_norm:.3g}, {said}"
+        self.report(Event("adapted", index, f"{line} ({verdict.reason})", figures))
+        if verdict.accepted:
+            self.try_out(taken.theta)
+        return verdict
+
+    def _gate(self, theta: Vector) -> Verdict:
+        bounds = self.device.manifest.bounds
+        assert bounds is not None
+        return slots.within(bounds, self.slots.base, theta, self.device.probe)
+
+    def consider(self, theta: Vector) -> Verdict:
+        """Parameters found in another way become the trial if they are within bounds."""
+        verdict = self._gate(theta)
+        if verdict.accepted:
+            self.try_out(theta)
+        return verdict
+
+    def try_out(self, theta: Vector) -> None:
+        self.slots.propose(theta)
+        self._use()
+
+    def abandon(self, why: str = "") -> None:
+        """Back at `good`, if a trial is in force: it has not proved itself."""
+        if why:
+            self.report(Event("rolled_back", self.slots.taken + 1, f"rolled back: {why}"))
+        self.slots.roll_back()
+        self._use()
+
+    def settle(self, watched: Sequence[Episode]) -> Verdict:
+        """Promote the trial, or return to `good`, by what it did on the robot during its probation."""
+        trial, good = self.slots.trial, self.slots.good
+        assert trial is not None
+        verdict = slots.not_worse(_returns(self._before), _returns(watched))
+        trips, had = (sum(one.trips for one in made) for made in (watched, self._before))
+        if trips > had * len(watched) / max(1, len(self._before)):
+            verdict = Verdict(False, f"the guard stepped in {trips} times, {had} before", {"trips": trips})
+        elif verdict.accepted and self.device.manifest.objective == "prediction":
+            data = batch(watched, self.device.manifest.batch)
+            before, after = (self._step(theta, self.slots.taken, data)[1] for theta in (good, trial))
+            verdict = slots.lower("prediction_error", before, after)
+        index = self.slots.taken + 1
+        if verdict.accepted:
+            self.slots.promote()
+            self._before = list(watched)
+            if self._file:
+                state.save(self._file, self.device.bundle, self.slots.good, self.slots.taken)
+        else:
+            self.slots.roll_back()
+        self._use()
+        kind, word = ("promoted", "kept") if verdict.accepted else ("rolled_back", "rolled back")
+        noun = NOUNS[self.device.manifest.adapts]
+        self.report(Event(kind, index, f"{noun} {index} {word}: {verdict.reason}", verdict.figures))
+        return verdict
+
+    def restore(self) -> None:
+        """Back at the bundle's parameters; what is kept in the file stays there."""
+        self.slots = Slots(self.device.base)
+        self.device.restore()
+        self._use()
+        self.report(Event("restored", 0, "back at the initial parameters"))
+
+    def _use(self) -> None:
+        """The trial's parameters, or `good`, in force; between ticks, with nothing remembered."""
+        theta = self.slots.good if self.slots.trial is None else self.slots.trial
+        if theta.tobytes() != self.device.theta.tobytes():
+            self.device.theta = theta
+        self.loop.slot = self.slots.name
+
+    def _step(self, theta: Vector, index: int, data: Mapping[str, Any]) -> tuple[Vector, float]:
+        assert self.device.adapter is not None
+        taken = self.device.adapter.step(theta, index, data)
+        return (taken.theta, taken.loss) if taken.finite else (theta, float("inf"))
+
+
+def _returns(made: Sequence[Episode]) -> list[float]:
+    return [float(episode.reward.sum()) for episode in made]

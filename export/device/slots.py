@@ -1,0 +1,168 @@
+"""What stands between a step of adaptation and the robot: three sets of parameters, and the rules to go from one to
+the next. Pure but for `Slots`; touches no robot and no file.
+
+`base` is the bundle's and never changes, `good` has proved itself, `trial` has yet to.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Vector = NDArray[np.float32]
+Act = Callable[[Vector], NDArray[np.float32]]  # theta -> mean actions [probe, n]
+ERRORS = 2.0  # standard errors by which returns must differ to be called so
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """How far adaptation may go.
+
+    norm: of theta - base. action: the most that any element of the mean action [in units of the action, cut to ±1] may
+    change on the probe observations, from base. probation: attempts that a trial is watched for. patience: refusals in
+    a row after which a session gives up.
+    """
+
+    norm: float
+    action: float
+    probation: int
+    patience: int
+
+    def __post_init__(self) -> None:
+        if not (0 < self.norm < math.inf and 0 < self.action < math.inf and min(self.probation, self.patience) >= 1):
+            raise ValueError(f"bounds are {self}, expected positive, finite numbers, and counts from 1 up")
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Whether a step is accepted, and why, in words; figures: what was compared."""
+
+    accepted: bool
+    reason: str
+    figures: Mapping[str, float] = field(default_factory=dict)
+
+
+class Slots:
+    """The three sets of parameters. taken: adaptation steps in `good`."""
+
+    def __init__(self, base: Vector, good: Vector | None = None, taken: int = 0) -> None:
+        self._base = base.copy()
+        self._good = self._base if good is None else good.copy()
+        self._trial: Vector | None = None
+        self.taken = taken
+        for slot in (self._base, self._good):
+            slot.flags.writeable = False
+
+    @property
+    def base(self) -> Vector:
+        return self._base
+
+    @property
+    def good(self) -> Vector:
+        return self._good
+
+    @property
+    def trial(self) -> Vector | None:
+        return self._trial
+
+    @property
+    def name(self) -> str:
+        """Of the parameters in force."""
+        if self._trial is not None:
+            return "trial"
+        return "good" if self.taken else "base"
+
+    def propose(self, theta: Vector) -> None:
+        self._trial = theta.copy()
+        self._trial.flags.writeable = False
+
+    def promote(self) -> None:
+        assert self._trial is not None, "only a trial can be promoted"
+        self._good, self._trial = self._trial, None
+        self.taken += 1
+
+    def roll_back(self) -> None:
+        self._trial = None
+
+
+def within(bounds: Bounds, base: Vector, trial: Vector, act: Act) -> Verdict:
+    """Whether a trial is finite, near enough to base, and would act much like it."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        norm = float(np.linalg.norm(trial.astype(np.float64) - base))
+        change = float("nan")
+        if np.isfinite(trial).all():
+            change = float(np.abs(_cut(act(trial)) - _cut(act(base))).max())
+    figures = {"norm": norm, "action_change": change}
+    if not math.isfinite(norm):
+        return Verdict(False, "theta is not finite", figures)
+    if not norm <= bounds.norm:
+        return Verdict(False, f"theta moved by {norm:.3g} from base, expected at most {bounds.norm:.3g}", figures)
+    if not change <= bounds.action:
+        return Verdict(False, f"actions change by {change:.3g}, expected at most {bounds.action:.3g}", figures)
+    return Verdict(True, "within bounds", figures)
+
+
+def lower(name: str, before: float, after: float) -> Verdict:
+    """Whether a loss fell."""
+    figures = {f"{name}_before": before, f"{name}_after": after}
+    words = f"{name.replace('_', ' ')} {before:.4g} -> {after:.4g}"
+    if after < before:
+        return Verdict(True, words, figures)
+    return Verdict(False, f"{words}, expected less", figures)
+
+
+def not_worse(before: Sequence[float], after: Sequence[float]) -> Verdict:
+    """Whether returns after a step are not worse than before, by more than ERRORS standard errors of their difference.
+
+    Welch's: each side's spread counts. Without a measured reward nothing can be said against the trial; one that is
+    not finite now and then says nothing for it.
+    """
+    if np.isnan([*before, *after]).all():
+        return Verdict(True, "reward not measured")
+    if not np.isfinite([*before, *after]).all():
+        return Verdict(False, f"returns are {[*before]} before and {[*after]} after, expected finite ones")
+    spread = sum(float(np.var(side, ddof=1)) / len(side) if len(side) > 1 else 0.0 for side in (before, after))
+    old, new, margin = float(np.mean(before)), float(np.mean(after)), ERRORS * math.sqrt(spread)
+    figures = {"return_before": old, "return_after": new, "margin": margin}
+    words = f"return {old:.4g} -> {new:.4g}"
+    if new >= old - margin:
+        return Verdict(True, words, figures)
+    return Verdict(False, f"{words}, worse by more than {margin:.2g}", figures)
+
+
+def left_out(
+    step: Callable[[Vector, int, Mapping[str, NDArray[Any]]], tuple[Vector, float]],
+    base: Vector,
+    batch: Mapping[str, NDArray[Any]],
+    taken: int,
+) -> tuple[float, float]:
+    """Mean loss on the motion left out, after `taken` and after one more step from base on all the others.
+
+    batch [episode, ...], of two or more episodes; step: (theta, index, batch) -> (theta', loss at theta). Leaving one
+    out tells a step that learns the world from one that learns the motions (Stone 1974); the chain begins at base, for
+    parameters that have seen the motion are no judges of it.
+    """
+    count = len(next(iter(batch.values())))
+    found = []
+    for out in range(count):
+        others = np.arange(count) != out
+        rest = {name: value[others] for name, value in batch.items()}
+        alone = {name: value[[out]] for name, value in batch.items()}
+        theta, losses = base, []
+        for index in range(taken + 1):
+            if index == taken:
+                losses.append(step(theta, index, alone)[1])
+            theta, _ = step(theta, index, rest)
+        losses.append(step(theta, taken + 1, alone)[1])
+        found.append(losses)
+    before, after = np.mean(found, axis=0).tolist()
+    return before, after
+
+
+def _cut(actions: NDArray[np.float32]) -> NDArray[np.float32]:
+    return np.clip(actions, -1.0, 1.0)
