@@ -158,38 +158,41 @@ def guided(device: Device, guard: Guard) -> Episode:
 def batch(episodes: Sequence[Episode], fields: Sequence[Field]) -> dict[str, NDArray[np.float32]]:
     """The arrays [episode, time, ...] that `fields` name, padded with zeros; mask is 1 where an episode lasts.
 
-    It is 0, too, where the guard let something else through than the policy had drawn: such a step says nothing of the
-    policy. Objectives then leave out that step's likelihood and reward, and forecasts from and to it. Raises
-    ValueError for a field that no episode holds, without episodes, or without a single step that counts.
+    It is 0, too, where the guard let something else through than the policy had drawn, for such a step says nothing of
+    the policy; and where a reward that is read was not finite. Objectives then leave out that step's likelihood and
+    reward, and forecasts from and to it. Raises ValueError for a field that no episode holds, a reward that was never
+    measured, without episodes, or without a single step that counts.
     """
     if not episodes:
         raise ValueError("there are 0 episodes, expected at least 1; collect before adapting")
     longest = max(len(episode.action) for episode in episodes)
-    made: dict[str, NDArray[np.float32]] = {}
-    for name in (field.name for field in fields):
-        rows = []
-        for episode in episodes:
-            counts = np.ones(len(episode.action), np.float32)
-            counts[: len(episode.altered)] -= episode.altered
-            parts = {
-                "observation": episode.observation,
-                "action": episode.action,
-                "reward": np.where(counts > 0, episode.reward, 0),
-                "mask": counts,
-            }
+    names = [field.name for field in fields]
+    rows: dict[str, list[NDArray[np.float32]]] = {name: [] for name in names}
+    for episode in episodes:
+        counts = np.ones(len(episode.action), bool)
+        counts[: len(episode.altered)] &= ~episode.altered
+        if "reward" in names:
+            if np.isnan(episode.reward).all():
+                raise ValueError(
+                    "'reward' was not measured in an episode, but the adapt graph reads it; use a driver that measures "
+                    "it, or a policy with another objective"
+                )
+            counts &= np.isfinite(episode.reward)
+        parts = {
+            "observation": episode.observation,
+            "action": episode.action,
+            "reward": np.where(counts, episode.reward, 0),
+            "mask": counts,
+        }
+        for name in names:
             if name not in parts:
                 raise ValueError(f"the adapt graph reads {name!r}, expected one of {sorted(parts)}; update the device")
-            value = parts[name]
-            if np.isnan(value).any():
-                raise ValueError(
-                    f"{name!r} was not measured in an episode, but the adapt graph reads it; use a driver that "
-                    "measures it, or a policy with another objective"
-                )
-            rows.append(np.pad(value, [(0, longest - len(value))] + [(0, 0)] * (value.ndim - 1)))
-        made[name] = np.stack(rows).astype(np.float32)
+            value = np.asarray(parts[name], np.float32)
+            rows[name].append(np.pad(value, [(0, longest - len(value))] + [(0, 0)] * (value.ndim - 1)))
+    made = {name: np.stack(values) for name, values in rows.items()}
     if "mask" in made and not made["mask"].any():
         raise ValueError(
-            f"the guard altered every step of {len(episodes)} episodes, expected some that the policy decided; look at "
-            "the limits that it names"
+            f"not one step of {len(episodes)} episodes counts, expected some that the policy decided and that were "
+            "measured; look at the limits that the guard names"
         )
     return made

@@ -126,8 +126,15 @@ class Session:
         """A gradient step from `good`, which becomes the trial if the gate lets it pass."""
         manifest, index, device = self.device.manifest, self.slots.taken, self.device
         assert device.adapter is not None
-        data = batch(episodes, manifest.batch)
-        taken = device.adapter.step(self.slots.good, index, data)
+        try:
+            data = batch(episodes, manifest.batch)
+            taken = device.adapter.step(self.slots.good, index, data)
+        except ValueError as error:  # data that must not be learned from
+            verdict = Verdict(False, str(error), {"accepted": 0.0, "change": 0.0})
+            self.report(
+                Event("adapted", index, f"step {index + 1}: refused, theta as before ({error})", verdict.figures)
+            )
+            return verdict
         verdict = self._gate(taken.theta) if taken.finite else Verdict(False, "loss, gradient or theta is not finite")
         if verdict.accepted and manifest.objective == "demonstration" and len(episodes) > 1:
             verdict = slots.lower("left_out_loss", *slots.left_out(self._step, device.base, data, index))

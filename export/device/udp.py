@@ -47,8 +47,8 @@ HEAD = struct.Struct("<4sBBII")
 HELLO, READ, WRITE, HOLD, RELAX, BEGIN, GUIDED, CLOSE, ERROR = range(9)
 FRAGMENT = 1200  # bytes of a guided motion in one packet: less than any network's largest
 LARGEST = 65_000  # of any packet [bytes]
-ANSWER, TRIES = 0.25, 8  # [s] within which an answer comes, and how often it is asked for where time stands still
-MOVING = 30.0  # [s] that a robot may take to get back to a start
+AGAIN = 0.05  # [s] after which is asked again
+PATIENCE, MOVING = 5.0, 60.0  # [s] until it is given up; where a robot has to get to a start, or is led by hand
 DEADMAN, LIMP, SILENT = 0.5, 5.0, 2.0  # [s]
 
 
@@ -77,7 +77,7 @@ def decode(data: bytes) -> Packet | None:
 
 class UdpDriver:
     """The robot at HOST:PORT. A packet that is lost is asked for again where the robot waits (a simulation); where time
-    runs, the reading is not valid and the command is given up. lost, stale: how many were lost, or came too late.
+    runs, it is given up, which the guard takes for a fault. lost, stale: how many were lost, or came too late.
     Raises ValueError for an address that is none, or from which nobody answers.
     """
 
@@ -94,7 +94,7 @@ class UdpDriver:
         deadline, said = time.monotonic() + float(timeout), None
         while said is None:
             try:
-                said = self._ask(HELLO, b"", ANSWER, 1)
+                said = self._ask(HELLO, b"", AGAIN)
             except OSError as error:
                 if time.monotonic() > deadline:
                     self._socket.close()
@@ -132,13 +132,13 @@ class UdpDriver:
         self._last = None
 
     def guided(self) -> dict[str, Array]:
-        parts, count, rows, limit = b"", 1, 0, MOVING
+        parts, count, rows = b"", 1, 0
         for fragment in range(1 << 16):
             if fragment >= count:
                 break
-            answer = self._ask(GUIDED, struct.pack("<I", fragment), limit)
+            answer = self._ask(GUIDED, struct.pack("<I", fragment), MOVING)
             count, rows = struct.unpack("<II", answer[:8])
-            parts, limit = parts + answer[8:], ANSWER
+            parts += answer[8:]
         width = sum(self.spec.fields.values())
         if len(parts) != 8 * rows * width:
             raise ValueError(f"the guided motion has {len(parts)} bytes, expected {rows} rows of {width} numbers")
@@ -151,27 +151,34 @@ class UdpDriver:
                 self._ask(CLOSE, b"")
             self._socket.close()
 
-    def _ask(self, kind: int, payload: bytes, limit: float = ANSWER, tries: int = 0) -> bytes:
-        """The answer's payload. Raises TimeoutError without one, and what the robot's end says as ValueError."""
+    def _ask(self, kind: int, payload: bytes, patience: float | None = None) -> bytes:
+        """The answer's payload, asked for again and again; where time runs, once, for half a control step.
+
+        Raises TimeoutError without one, and what the robot's end says as ValueError.
+        """
         self._sequence += 1
         data = encode(Packet(kind, self._session, self._sequence, payload))
-        for _ in range(tries or (1 if self._realtime and kind in (READ, WRITE) else TRIES)):
-            self._socket.send(data)
-            deadline = time.monotonic() + limit
-            while (left := deadline - time.monotonic()) > 0:
-                self._socket.settimeout(left)
-                try:
-                    found = decode(self._socket.recv(LARGEST))
-                except TimeoutError:
-                    break
-                if found is None or (found.session, found.sequence) != (self._session, self._sequence):
-                    self.stale += 1
-                    continue
-                if found.kind == ERROR:
-                    raise _error(found.payload.decode(errors="replace"))
-                return found.payload
-            self.lost += 1
-        raise TimeoutError(f"no answer within {limit} s")
+        once = self._realtime and patience is None
+        patience = patience or (0.5 / self.spec.control_hz if once else PATIENCE)
+        end, again = time.monotonic() + patience, -math.inf
+        while (now := time.monotonic()) < end:
+            if now >= again:
+                self.lost += again > 0
+                self._socket.send(data)
+                again = math.inf if once else now + AGAIN
+            self._socket.settimeout(max(1e-4, min(end, again) - now))
+            try:
+                found = decode(self._socket.recv(LARGEST))
+            except TimeoutError:
+                continue
+            if found is None or (found.session, found.sequence) != (self._session, self._sequence):
+                self.stale += 1
+                continue
+            if found.kind == ERROR:
+                raise _error(found.payload.decode(errors="replace"))
+            return found.payload
+        self.lost += 1
+        raise TimeoutError(f"no answer within {patience} s")
 
     def _keep(self, payload: bytes) -> None:
         self._last = self._sample(payload)

@@ -153,6 +153,22 @@ def bundles(toys: dict[str, Toy], tmp_path_factory: pytest.TempPathFactory) -> d
 
 
 @pytest.fixture(scope="session")
+def wild_bundles(toys: dict[str, Toy], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Bundles whose one step size is a thousand times too large, within bounds that fit the right one."""
+    folder, paths = tmp_path_factory.mktemp("wild"), {}
+    for name, loss in (("demonstration", demonstration), ("reward", reward)):
+        toy, sizes = toys[name], 1000 * toys[name].step_sizes[:1]
+        batch = {key: torch.from_numpy(value) for key, value in toy.batch(2, 3).items()}
+        example = {"theta": torch.from_numpy(toy.theta), "step": torch.tensor(0), **batch}
+        axes = {key: {0: "episode", 1: "time"} for key in batch}
+        graph = export_graph(adaptation(loss, torch.from_numpy(sizes)), example, OUTPUTS, axes)
+        contents = toy.contents()
+        paths[name] = folder / f"{name}.zip"
+        write(paths[name], replace(contents, adaptation=replace(contents.adaptation, graph=graph, step_sizes=sizes)))
+    return paths
+
+
+@pytest.fixture(scope="session")
 def bundle(bundles: dict[str, Path]) -> Path:
     return bundles["demonstration"]
 
