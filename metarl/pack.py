@@ -15,7 +15,7 @@ from export.device import golden
 from export.device.adapter import Adapter
 from export.device.manifest import Collect
 from export.device.policy import Policy
-from export.device.search import candidates
+from export.device.search import candidates, choose
 from export.device.slots import Bounds
 from export.verify import Report, verify
 from metarl.checkpoint import Run
@@ -144,12 +144,14 @@ def _by_search(
     act = act_graph(learner.network)
     report = verify(theta, act_function(learner.network), act)
     observations, search = lived[0].observation[0, :VECTORS], learner.search
-    tried = theta
+    spread = float(np.mean([trial.reward.sum(1).std() for trial in lived]))
+    found, adapted = theta, list[Float]()
     for step in range(search.rounds):
-        tried = candidates(search, tried, np.random.default_rng(step))[0]
-    bounds = _bounds(
-        act, theta, [tried, *candidates(search, theta, np.random.default_rng(search.rounds))], observations
-    )
+        rng = np.random.default_rng(step)
+        tried = candidates(search, found, rng)
+        found, _ = choose(search, found, None, tried, spread * rng.standard_normal(search.size))
+        adapted += [*tried, found]
+    bounds = _bounds(act, theta, adapted, observations)
     return report, Contents(**common, act=act, theta=theta, observations=observations, search=search, bounds=bounds)
 
 

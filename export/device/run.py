@@ -122,19 +122,23 @@ def _search(session: Session, seed: int, step: int) -> Verdict | None:
     found, _ = choose(search, theta, own, tried, values)
     before = float(np.mean(values)) if own is None else own
     change = float(np.linalg.norm(found - theta))
+    verdict = session.consider(found) if change > 0 else None
+    kept = verdict is not None and verdict.accepted
     figures = {
         "before": before,
         "best": max(values),
         "attempts": search.episodes * (len(values) + climbs),
-        "accepted": float(change > 0),
-        "change": change,
+        "accepted": float(kept),
+        "change": change if kept else 0.0,
     }
     words = f"return {before:.4g}, best of {len(values)} candidates {max(values):.4g}"
     if not climbs:
         words = f"mean return {before:.4g} and best {max(values):.4g} of {search.tries} pairs"
-    said = f"accepted, theta moved by {change:.3g}" if change > 0 else "none is better, theta as before"
+    said = "none is better, theta as before"
+    if verdict is not None:
+        said = f"accepted, theta moved by {change:.3g}" if kept else f"refused, theta as before ({verdict.reason})"
     session.report(Event("searched", step, f"round {step + 1}: {words}, {said}", figures))
-    return session.consider(found) if change > 0 else None
+    return verdict
 
 
 def _live(session: Session, steps: int, attempts: int) -> list[float]:

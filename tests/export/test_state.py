@@ -56,19 +56,24 @@ def test_a_save_that_is_killed_leaves_the_old_state_or_the_new_one(tmp_path):
     rng, path, seen = random.Random(0), tmp_path / "state", set()
     save(path, "b" * 64, np.full(5000, 0, np.float32), 0)
     for _ in range(200):
+        ready, saved = os.pipe()
         child = os.fork()
         if child == 0:  # as a fresh process, without the half second that Python takes to start
             number = 0
             while True:
                 number += 1
                 save(path, "b" * 64, np.full(5000, number, np.float32), number)
-        time.sleep(rng.uniform(0.0005, 0.02))
+                os.write(saved, b".")
+        os.read(ready, 1)
+        time.sleep(rng.uniform(0, 0.01))
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
+        os.close(ready)
+        os.close(saved)
         theta, taken = load(path, "b" * 64, 5000)
         assert (theta == taken).all()
         seen.add(taken)
-    assert len(seen) > 3  # saves were really going on
+    assert len(seen) > 1  # saves were really going on
 
 
 def test_a_session_goes_on_from_what_proved_itself(bundle, tmp_path):

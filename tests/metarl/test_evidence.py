@@ -87,7 +87,8 @@ def test_every_learner_and_rival_has_the_same_simulation():
         for learner, objective in robots._learners(name).values():
             config = robots._config(place, learner, objective, 0)
             spent = config.iterations * config.episodes_per_iteration * horizon
-            assert 0.97 * robots.STEPS < spent <= robots.STEPS, (name, learner, objective)
+            # As many whole iterations as fit, and no other learner's are longer than a seventeenth of all.
+            assert 16 / 17 * robots.STEPS < spent <= robots.STEPS, (name, learner, objective)
 
 
 def test_no_two_cells_share_a_name():
