@@ -137,12 +137,12 @@ PAGE = "robots.md"
 HEAD = """# Which learner for which robot
 
 Every learner that applies, on four problems, with {steps:,} control steps of simulation each (as many whole iterations
-as fit), as many as each rival had; {tasks} held-out tasks, acting by the mean. Where a recorded policy is the start, it is everybody's, and memory
-learners have theirs on top of it. Figures are interquartile means over tasks and seeds with 95 % intervals; how many
-seeds there are stands beside them, and a row without any has not been run yet. "After" is 3 gradient steps, 3 rounds of
-search, or 3 attempts remembered; for domain randomization, 3 steps of plain fine-tuning by reward.
-`make evidence-next` runs the next missing cell; the verdicts are in `docs/evidence/robots`, and this
-page is made from them.
+as fit), as many as each rival had; {tasks} held-out tasks, acting by the mean. Where a recorded policy is the start, it
+is everybody's, and memory learners have theirs on top of it. Figures are interquartile means over tasks and seeds with
+95 % intervals; how many seeds there are stands beside them, and a row without any has not been run yet. "After" is 3
+gradient steps, 3 rounds of search, or 3 attempts remembered; for domain randomization, 3 steps of plain fine-tuning by
+reward. `make evidence-next` runs the next missing cell; the verdicts are in `docs/evidence/robots`, and this page is
+made from them.
 
 """
 
