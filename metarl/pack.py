@@ -36,10 +36,11 @@ PROBATION = 3  # attempts
 PATIENCE = 2  # refusals in a row
 
 
-def pack(run: Run, out: Path, evaluations: Sequence[Mapping[str, Any]] = ()) -> Report:
+def pack(run: Run, out: Path, evaluations: Sequence[Mapping[str, Any]] = (), key: Path | None = None) -> Report:
     """Export, verify against torch, and only then write the bundle; returns what verification found.
 
-    evaluations: results of this run, which travel in the manifest under their splits. Verification and golden
+    evaluations: results of this run, which travel in the manifest under their splits. key: PEM file of the private key
+    to sign it with. Verification and golden
     vectors use motions or attempts on training tasks. Raises export's VerificationError if torch and ONNX Runtime
     disagree, and ValueError for a run without a checkpoint, results of another run, or a path that cannot be used.
     """
@@ -72,7 +73,7 @@ def pack(run: Run, out: Path, evaluations: Sequence[Mapping[str, Any]] = ()) -> 
     else:
         report, contents = _by_search(learner, theta, lived, common)
     out.parent.mkdir(parents=True, exist_ok=True)
-    write(out, contents)
+    write(out, contents, key)
     return report
 
 

@@ -24,13 +24,15 @@ class Args:
     """Bundle to write, such as panda.zip."""
     evaluation: tuple[Path, ...] = ()
     """Results of scripts/evaluate.py --json, to travel in the manifest."""
+    sign: Path | None = None
+    """PEM file of an Ed25519 private key (openssl genpkey -algorithm ed25519); devices then load with --trust."""
 
 
 def run(args: Args) -> None:
     from metarl.checkpoint import Run
     from metarl.pack import pack
 
-    report = pack(Run(args.run), args.out, [json.loads(file.read_text()) for file in args.evaluation])
+    report = pack(Run(args.run), args.out, [json.loads(file.read_text()) for file in args.evaluation], args.sign)
     print(
         f"verified over {report.cases} batches: act differs by {report.act:.1e}, theta' - theta by {report.first:.1e} "
         f"after 1 step and {report.chained:.1e} after {report.steps}\nwrote {args.out}, {args.out.stat().st_size} bytes"

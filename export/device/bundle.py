@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from export.device import archive, golden, inspection, signing
 from export.device.adapter import Adapter
 from export.device.manifest import ACT_GOLDEN, ADAPT_GOLDEN, MEMORY_GOLDEN, Manifest
-from export.device.policy import Policy, RecurrentPolicy, Vector
+from export.device.policy import Policy, RecurrentPolicy, Vector, first_line
 from export.device.strict import BundleError
 
 
@@ -96,7 +96,7 @@ def _replay_act(policy: Policy | RecurrentPolicy, theta: Vector, vectors: dict[s
         else:
             found = golden.act(policy, theta, observations)
         golden.check_act(found, vectors)
-    except ValueError as error:
+    except Exception as error:  # a graph may also fail while it runs, in a dozen ways
         raise _differs("act", error) from error
 
 
@@ -104,14 +104,14 @@ def _replay_adapt(adapter: Adapter, theta: Vector, vectors: dict[str, NDArray[np
     batch = {field.name: vectors.pop(field.name) for field in adapter.fields}
     try:
         golden.check_adapt(golden.adapt(adapter, theta, batch, steps), vectors, theta)
-    except ValueError as error:
+    except Exception as error:  # likewise
         raise _differs("adapt", error) from error
 
 
-def _differs(graph: str, error: ValueError) -> BundleError:
+def _differs(graph: str, error: Exception) -> BundleError:
     return BundleError(
-        f"{graph}.onnx does not answer its golden vectors on this machine: {error}; export the bundle again, and "
-        "compare the manifest's versions with those installed here"
+        f"{graph}.onnx does not answer its golden vectors on this machine: {first_line(error)}; export the bundle "
+        "again, and compare the manifest's versions with those installed here"
     )
 
 

@@ -153,7 +153,7 @@ class Loop:
                 else:
                     action = device.sample(observation, noise(), feedback)
                 command = interface.command(action, previous, sample.values)
-            except ValueError:  # data that no policy should see, or an action that no drive should
+            except Exception:  # data that no policy should see, an action that no drive should, a graph that fails
                 command = None
         ruling = self.guard.write(command)
         # What was written is what the next command starts from.

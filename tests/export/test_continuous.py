@@ -1,0 +1,164 @@
+"""Adapting while the robot works: from base, beside the loop, and only by what holds on what came later."""
+
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from toy_driver import Toy
+
+from export.bundle import Adaptation, write
+from export.device import Device
+from export.device.adapter import OUTPUTS
+from export.device.collect import Episode
+from export.device.continuous import Plan, adapted, work
+from export.device.driver import Sample
+from export.device.manifest import Collect
+from export.graphs import export_graph
+
+SIZES = np.full((3, 60), 0.02, np.float32)
+
+
+@pytest.fixture(scope="module")
+def predicting(toys, tmp_path_factory) -> Path:
+    """A toy whose forecast of its own motion is its mean action: the joints, it believes, go as far as it asks."""
+    toy = toys["reward"]
+
+    def loss(theta, observation, action, mask):
+        time = torch.arange(observation.shape[1])
+        after = (time + 1).clamp(max=time[-1])
+        moved = (observation.index_select(1, after) - observation)[..., :2]
+        lived = mask * mask.index_select(1, after) * (time < time[-1])
+        error = (toy.act(theta, observation)[0] - moved).square().sum(-1)
+        return (error * lived).sum() / lived.sum().clamp(min=1)
+
+    def adapt(theta, step, *batch):
+        gradient, value = torch.func.grad_and_value(loss)(theta, *batch)
+        moved = theta - torch.from_numpy(SIZES).index_select(0, step.clamp(max=2).reshape(1))[0] * gradient
+        return moved, value, gradient.square().sum().sqrt(), torch.isfinite(moved).all()
+
+    batch = {name: value for name, value in toy.batch(3, 10).items() if name != "reward"}
+    tensors = {name: torch.from_numpy(value) for name, value in batch.items()}
+    example = {"theta": torch.from_numpy(toy.theta), "step": torch.tensor(0), **tensors}
+    graph = export_graph(adapt, example, OUTPUTS, {name: {0: "episode", 1: "time"} for name in batch})
+    adaptation = Adaptation(graph, "prediction", SIZES, Collect("attempts", 3, 10), batch)
+    path = tmp_path_factory.mktemp("predicting") / "bundle.zip"
+    write(path, replace(toy.contents(), adaptation=adaptation))
+    return path
+
+
+def noisy(seed: int = 0, realtime: bool = False) -> Toy:
+    driver, rng = Toy(seed, realtime=realtime), np.random.default_rng(seed)
+    plain = driver.read
+
+    def read() -> Sample:
+        sample = plain()
+        joints = sample.values["joint_position"] + rng.normal(0, 1e-4, 2)
+        return sample._replace(values=dict(sample.values) | {"joint_position": joints})
+
+    driver.read = read
+    return driver
+
+
+def test_it_adapts_again_and_again_from_base_while_it_works(predicting):
+    device, events, ticks = Device.load(predicting), [], []
+
+    def watch(tick):
+        ticks.append(tick)
+        time.sleep(0.001)  # a simulation would be over before a thread has begun
+
+    session = work(device, noisy(), 8.0, Plan(every=1.0, window=1.0), report=events.append, watch=watch)
+    assert len(ticks) == 400
+    taken = [event for event in events if event.kind == "adapted"]
+    assert 3 <= len(taken) <= 8
+    assert sum(event.figures["accepted"] for event in taken) >= 1
+    assert all(event.figures["seconds"] < 0.5 for event in taken)
+    slots = [tick.slot for tick in ticks]
+    assert slots[0] == "base"
+    assert {"trial", "good"} <= set(slots)
+    assert session.slots.base.tobytes() == device.base.tobytes()
+
+
+def window(device: Device, length: int = 40, seed: int = 0) -> Episode:
+    rng = np.random.default_rng(seed)
+    observation = np.cumsum(rng.normal(0, 0.02, (length, 4)), 0).astype(np.float32)
+    none = np.zeros(length, bool)
+    return Episode(observation, np.zeros((length, 2), np.float32), np.full(length, np.nan, np.float32), none)
+
+
+def test_the_same_window_gives_the_same_whatever_is_in_force(predicting):
+    device = Device.load(predicting)
+    first, verdict = adapted(device, window(device), 3)
+    assert verdict.accepted
+    assert verdict.figures["later_loss_after"] < verdict.figures["later_loss_before"]
+    device.theta = device.base + np.float32(0.1)
+    again, _ = adapted(device, window(device), 3)
+    assert first.tobytes() == again.tobytes()
+
+
+def test_a_window_whose_later_part_contradicts_it_is_refused(predicting):
+    device = Device.load(predicting)
+    made = window(device)
+    made.observation[30:, :2] *= -40 * np.sign(np.arange(10) % 2 - 0.5)[:, None]
+    theta, verdict = adapted(device, made, 3)
+    assert not verdict.accepted or verdict.figures["later_loss_after"] < verdict.figures["later_loss_before"]
+    made.observation[5] = np.nan
+    with pytest.raises(ValueError, match="NaN or infinity"):
+        adapted(device, made, 3)
+    assert theta.shape == device.base.shape
+
+
+def test_a_failing_adaptation_never_stops_the_loop(predicting):
+    device, events, ticks = Device.load(predicting), [], []
+    adapter = device.adapter
+
+    class Broken:
+        def step(self, *_):
+            raise RuntimeError("no memory left")
+
+    device.adapter = Broken()
+
+    def watch(tick):
+        ticks.append(tick)
+        time.sleep(0.001)
+
+    work(device, noisy(), 4.0, Plan(every=0.5, window=0.5), report=events.append, watch=watch)
+    assert len(ticks) == 200
+    taken = [event for event in events if event.kind == "adapted"]
+    assert taken
+    assert not any(event.figures["accepted"] for event in taken)
+    assert "RuntimeError: no memory left" in taken[0].line
+    gaps = np.diff([event.step for event in taken])
+    assert (gaps[1:] >= gaps[:-1]).all()  # it waits longer each time
+    device.adapter = adapter
+
+
+def test_a_trial_that_the_guard_steps_into_is_rolled_back(predicting):
+    device, events = Device.load(predicting), []
+    driver = noisy()
+    plain = driver.read
+
+    def read() -> Sample:
+        sample = plain()
+        return sample._replace(valid=not 100 <= driver.steps % 150 < 103)
+
+    driver.read = read
+    work(device, driver, 8.0, Plan(every=0.3, window=0.5, probation=9.0), report=events.append,
+         watch=lambda tick: time.sleep(0.001))  # fmt: skip
+    assert any(event.kind == "rolled_back" and "the guard stepped in: stale" in event.line for event in events)
+    assert device.theta.tobytes() == device.base.tobytes() or events[-1].kind != "rolled_back"
+
+
+def test_what_cannot_adapt_from_motion_alone_says_so(bundles):
+    with pytest.raises(ValueError, match="the bundle adapts by reward, expected 'prediction'"):
+        work(Device.load(bundles["reward"]), Toy(), 1.0, Plan())
+    session = work(Device.load(bundles["reward"]), Toy(), 1.0)  # but it can work
+    assert session.loop.timing.ticks == 50
+
+
+@pytest.mark.parametrize("changes", [{"every": 0.0}, {"window": float("nan")}, {"steps": 0}, {"probation": -1.0}])
+def test_a_plan_that_cannot_be_is_refused(changes):
+    with pytest.raises(ValueError, match="the plan is"):
+        Plan(**changes)
