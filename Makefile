@@ -10,7 +10,7 @@ VENV := .venv
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help demo seek evidence evidence-next test lint
+.PHONY: help demo seek evidence evidence-next soak test lint
 
 help: ## List these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -27,8 +27,11 @@ evidence: $(READY) ## Make the pages in docs/ anew from the verdicts in docs/evi
 evidence-next: $(READY) ## Train and judge the next missing cell of docs/evidence, then make the pages
 	$(VENV)/bin/python scripts/evidence.py --cells 1
 
-test: $(READY) ## Set up and run the tests
-	$(VENV)/bin/python -m pytest
+soak: $(READY) ## Keep 50, 200 and 500 Hz for ten minutes each, with and without adapting, into docs/results
+	$(VENV)/bin/python scripts/soak.py
+
+test: $(READY) ## Set up and run the tests, on two cores
+	$(VENV)/bin/python -m pytest -n 2 --dist loadfile
 
 lint: $(READY) ## Set up and check format, style and types
 	$(VENV)/bin/ruff format --check

@@ -17,10 +17,12 @@ class Args:
 
     sim: an environment's step over the physics in it, a reset with a new task, PandaReach beside panda-gym (if that
     is installed: the extra `bench`). rollout: whole episodes per second beside stable-baselines3's SubprocVecEnv.
-    meta: the exact meta-gradient beside learn2learn's MAML (which says how to install it), and in memory.
+    meta: the exact meta-gradient beside learn2learn's MAML (which says how to install it), and in memory. device: an
+    action and a step of adaptation in ONNX Runtime beside torch, memory of the base install, and how well a loop keeps
+    50, 200 and 500 Hz, also while it adapts.
     """
 
-    what: Positional[Literal["sim", "rollout", "meta"]]
+    what: Positional[Literal["sim", "rollout", "meta", "device"]]
     """What to measure."""
     env: tuple[str, ...] = ()
     """Environment ids; sim: all of them, rollout: metarl/A1Walk-v0, if none is given."""
@@ -51,6 +53,11 @@ def run(args: Args) -> None:
 
         with progress(console, "meta", STAGES) as show:
             found = bench_meta(show)
+    elif args.what == "device":
+        from metarl.benchmarks import device
+
+        with progress(console, "device", device.STAGES) as show:
+            found = device.bench_device(show)
     else:
         from metarl.benchmarks.rollout import REPEATS, bench_rollout
 
