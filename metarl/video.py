@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import closing
 from io import BytesIO
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from envs.robot_env import Observation, RobotEnv, make
 from envs.tasks import Split, Task
 from export.device import Device
 from export.device.run import run
+from export.device.session import Event
 from metarl.files import write_atomic
 
 Frame = NDArray[np.uint8]
@@ -29,12 +29,13 @@ def film(bundle: Path, env_id: str, out: Path, seed: int, steps: int = 3, target
     Both sides meet the same targets.
     """
     device = Device.load(bundle)
-    with closing(SimulatedDriver(env_id, "heldout", seed)) as driver:
-        run(device, driver, steps=steps, attempts=0, seed=seed)
-        task = driver.world
+    events: list[Event] = []
+    driver = SimulatedDriver(env_id, "heldout", seed)
+    run(device, driver, steps=steps, attempts=0, seed=seed, report=events.append)
+    task, kept = driver.world, sum(event.kind == "promoted" for event in events)
     env = make(env_id, render_mode="rgb_array")
     sides = []
-    for theta, caption in ((device.base, "before"), (device.theta.copy(), f"after {steps} gradient steps")):
+    for theta, caption in ((device.base, "before"), (device.theta.copy(), f"after {kept} gradient steps")):
         device.theta = theta
         sides.append([frame for i in range(targets) for frame in episode(env, device.act, task, seed + i, caption)])
     env.close()

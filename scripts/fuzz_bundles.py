@@ -223,10 +223,10 @@ def _tamper(files: dict[str, bytes], rng: Random) -> None:
     else:
         first, second = rng.choice(names), rng.choice(names)
         files[first], files[second] = files[second], files[first]
-    for name, entry in list(values.get("entries", {}).items()) if isinstance(values, dict) else []:
-        if name in files and isinstance(entry, dict):
-            data = files[name]
-            values["entries"][name] = {"size": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+    entries = values.get("entries")
+    for name in [name for name in entries if name in files] if isinstance(entries, dict) else []:
+        if isinstance(entries[name], dict):
+            entries[name] = {"size": len(files[name]), "sha256": hashlib.sha256(files[name]).hexdigest()}
     files["manifest.json"] = json.dumps(values).encode()
     files["manifest.sha256"] = hashlib.sha256(files["manifest.json"]).hexdigest().encode()
 

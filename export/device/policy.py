@@ -25,7 +25,8 @@ def session(graph: bytes) -> Any:
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.log_severity_level = 4  # what fails is raised, and need not be printed as well
     try:
-        return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+        # A second try after a failure would only print.
+        return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"], enable_fallback=0)
     except Exception as error:  # a dozen classes without a common base
         raise ValueError(
             f"ONNX Runtime {onnxruntime.__version__} cannot load the graph ({len(graph)} bytes), expected one written "

@@ -38,7 +38,7 @@ def run(
     attempts by the mean action, whose returns are averaged by their place in the trial (0: one trial, without the
     attempt after the last step); the last trial stays in memory. seed: of exploration noise and of candidates. state:
     file that keeps the parameters that proved themselves, and where the session begins if it is there. restore: go back
-    to the initial parameters, and no memory, at the end. watch: told of every control step.
+    to the initial parameters, and no memory, at the end. watch: told of every control step. The driver is closed.
 
     A step that the gate refuses, or that does worse on the robot, leaves the parameters as they were; so many of them
     in a row as the bundle's bounds say end the session. Tells `report` of each event, and returns the mean return
