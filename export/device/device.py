@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -116,7 +116,9 @@ class Device:
         self.begin_trial()
 
     def _use(self, theta: Vector) -> None:
+        """Put parameters in force: cut and packed now, so that a control step need not."""
         self._theta, self.digest = theta, digest(theta)
+        self._answer: Callable[..., tuple[Vector, ...]] = self._policy.fixed(theta)
 
     def _decide(self, observation: Vector, feedback: Vector | None) -> tuple[Vector, Vector]:
         refuse("observation", observation, (self.interface.observation_size,))
@@ -127,10 +129,11 @@ class Device:
                 f"for no others; this one has {'one' if feedback is None else 'none'}"
             )
         if not isinstance(policy, RecurrentPolicy):
-            return policy(self._theta, observation)
+            mean, log_std = self._answer(observation)
+            return mean, log_std
         assert feedback is not None
         refuse("feedback", feedback, (policy.feedback_size,))
-        mean, log_std, following = policy(self._theta, self._memory, observation, feedback)
+        mean, log_std, following = self._answer(self._memory, observation, feedback)
         refuse("memory_next", following, self._memory.shape)
         self._memory = following
         return mean, log_std

@@ -64,7 +64,7 @@ def inspect(graph: bytes, name: str) -> None:
 
 
 def _model(data: memoryview) -> None:
-    found = _fields(data, MODEL, "model")
+    found = fields(data, MODEL, "model")
     version = next((field.value for field in found if field.number == 1), 0)
     if version not in IR_VERSIONS:
         raise BundleError(f"its IR version is {version}, expected {IR_VERSIONS.start} to {IR_VERSIONS.stop - 1}")
@@ -80,13 +80,13 @@ def _model(data: memoryview) -> None:
 
 
 def _opset(data: memoryview) -> tuple[str, int]:
-    found = _fields(data, OPSET, "operator set")
+    found = fields(data, OPSET, "operator set")
     domain = next((_text(field.part) for field in found if field.number == 1), "")
     return domain, next((field.value for field in found if field.number == 2), 0)
 
 
 def _graph(data: memoryview) -> None:
-    found = _fields(data, GRAPH, "graph")
+    found = fields(data, GRAPH, "graph")
     for number, what, most in (
         (1, "nodes", NODES),
         (5, "constants", NODES),
@@ -106,7 +106,7 @@ def _graph(data: memoryview) -> None:
 
 def _node(data: memoryview) -> list[str]:
     """The name of the input that says how large its output becomes, if one does."""
-    found = _fields(data, NODE, "node")
+    found = fields(data, NODE, "node")
     kinds = [_text(field.part) for field in found if field.number == 4]
     domain = next((_text(field.part) for field in found if field.number == 7), "")
     if domain or len(kinds) != 1 or kinds[0] not in OPERATORS:
@@ -124,7 +124,7 @@ def _node(data: memoryview) -> list[str]:
 
 
 def _attribute(data: memoryview) -> None:
-    for field in _fields(data, ATTRIBUTE, "attribute"):
+    for field in fields(data, ATTRIBUTE, "attribute"):
         if field.number in (1, 4, 9):
             _text(field.part)
         elif field.number == 5:
@@ -132,7 +132,7 @@ def _attribute(data: memoryview) -> None:
 
 
 def _tensor(data: memoryview, shapes: set[str]) -> None:
-    found = _fields(data, TENSOR, "tensor")
+    found = fields(data, TENSOR, "tensor")
     kind = next((field.value for field in found if field.number == 2), 0)
     where = next((field.value for field in found if field.number == 14), 0)
     if kind not in BYTES or where:
@@ -163,15 +163,15 @@ def _tensor(data: memoryview, shapes: set[str]) -> None:
 
 def _value(data: memoryview) -> None:
     """An input or output: a tensor of known type, whose axes are sizes or names."""
-    parts = [field.part for field in _fields(data, VALUE, "value") if field.number == 2]
-    types = [field.part for part in parts for field in _fields(part, TYPE, "type")]
+    parts = [field.part for field in fields(data, VALUE, "value") if field.number == 2]
+    types = [field.part for part in parts for field in fields(part, TYPE, "type")]
     if len(types) != 1:
         raise BundleError(f"an input or output has {len(types)} types, expected one, of a tensor")
-    for field in _fields(types[0], TENSOR_TYPE, "tensor type"):
+    for field in fields(types[0], TENSOR_TYPE, "tensor type"):
         if field.number == 2:
             sizes = []
-            for axis in _fields(field.part, SHAPE, "shape"):
-                sizes += [entry.value for entry in _fields(axis.part, DIMENSION, "axis") if entry.number == 1]
+            for axis in fields(field.part, SHAPE, "shape"):
+                sizes += [entry.value for entry in fields(axis.part, DIMENSION, "axis") if entry.number == 1]
             _elements(sizes)
         elif field.value not in BYTES:
             raise BundleError(f"an input or output is of type {field.value}, expected one of {sorted(BYTES)}")
@@ -191,7 +191,7 @@ def _memory(numbers: list[int]) -> None:
         raise BundleError(f"a constant asks for {numbers[:RANK]} elements, expected at most {ELEMENTS} in all")
 
 
-def _fields(data: memoryview, known: dict[int, tuple[int, bool]], what: str) -> list[Field]:
+def fields(data: memoryview, known: dict[int, tuple[int, bool]], what: str) -> list[Field]:
     """The fields of a message: known ones, of their wire types (repeated numbers may be packed), and single where they
     must be.
     """

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
+
+from export.device.constant import constant
 
 Vector = NDArray[np.float32]
 
@@ -72,8 +75,18 @@ class Policy:
         self.parameters: int = shapes["theta"][0]
         self.observation_size: int = shapes["observation"][0]
         self.action_size: int = shapes["mean"][0]
-        self._run = self._session.run
+        self._run, self._graph = self._session.run, graph
         self._outputs = ["mean", "log_std"]
+
+    def fixed(self, theta: Vector) -> Callable[[Vector], tuple[Vector, Vector]]:
+        """The same of an observation alone: faster in each call, for a millisecond or two in this one."""
+        run, outputs = session(constant(self._graph, "theta", theta)).run, self._outputs
+
+        def answer(observation: Vector) -> tuple[Vector, Vector]:
+            mean, log_std = run(outputs, {"observation": observation})
+            return mean, log_std
+
+        return answer
 
     def __call__(self, theta: Vector, observation: Vector) -> tuple[Vector, Vector]:
         """mean and log_std float32[action_size] for theta float32[parameters], observation float32[observation_size].
@@ -124,8 +137,20 @@ class RecurrentPolicy:
         self.action_size: int = action
         self.feedback_size: int = sizes["feedback"]
         self.discrete = sizes["log_std"] == 0
-        self._run = self._session.run
+        self._run, self._graph = self._session.run, graph
         self._outputs = ["mean", "log_std", "memory_next"]
+
+    def fixed(self, theta: Vector) -> Callable[[Vector, Vector, Vector], tuple[Vector, Vector, Vector]]:
+        """The same of (memory, observation, feedback) alone: faster in each call, for a millisecond or two in this."""
+        run, outputs = session(constant(self._graph, "theta", theta)).run, self._outputs
+
+        def answer(memory: Vector, observation: Vector, feedback: Vector) -> tuple[Vector, Vector, Vector]:
+            mean, log_std, following = run(
+                outputs, {"memory": memory, "observation": observation, "feedback": feedback}
+            )
+            return mean, log_std, following
+
+        return answer
 
     def __call__(
         self, theta: Vector, memory: Vector, observation: Vector, feedback: Vector

@@ -35,6 +35,21 @@ def test_the_policy_answers_as_torch_does(toy):
             np.testing.assert_allclose(ours, theirs.numpy(), atol=1e-6)
 
 
+def test_with_its_parameters_fixed_it_answers_the_same(toy, remembering):
+    rng, policy = np.random.default_rng(0), Policy(toy.act_graph)
+    recurrent = RecurrentPolicy(remembering.graph)
+    for scale in (0.0, 1.0, 3.0):
+        theta = (scale * toy.theta).astype(np.float32)
+        answer = policy.fixed(theta)
+        seen, memory, heard = (rng.normal(size=size).astype(np.float32) for size in (4, 3, 4))
+        for ours, theirs in zip(answer(seen), policy(theta, seen), strict=True):
+            np.testing.assert_allclose(ours, theirs, atol=1e-6)
+        theta = (scale * remembering.theta).astype(np.float32)
+        found = recurrent.fixed(theta)(memory, seen, heard)
+        for ours, theirs in zip(found, recurrent(theta, memory, seen, heard), strict=True):
+            np.testing.assert_allclose(ours, theirs, atol=1e-6)
+
+
 @pytest.mark.parametrize(
     ("theta", "observation", "message"),
     [

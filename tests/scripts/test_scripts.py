@@ -62,14 +62,19 @@ def test_a_run_is_evaluated_beside_its_baselines(trained):
 
 
 def test_a_bundle_adapts_on_the_workstation_and_on_the_device(bundle, tmp_path):
-    log = tmp_path / "log.json"
-    done = script("adapt", bundle, "--steps", "2", "--attempts", "1", "--option", "seed", "3", "--log", log)
+    events, log, plot = (tmp_path / name for name in ("events.json", "log.mcap", "plot.png"))
+    kept = ("--json", events, "--log", log, "--plot", plot, "--state", tmp_path / "state")
+    done = script("adapt", bundle, "--steps", "2", "--attempts", "1", "--option", "seed", "3", *kept)
     assert done.returncode == 0, done.stderr
-    assert [event["kind"] for event in json.loads(log.read_text())].count("adapted") == 2
+    assert [event["kind"] for event in json.loads(events.read_text())].count("adapted") == 2
+    assert plot.read_bytes().startswith(b"\x89PNG")
+    done = script("replay", log, bundle)
+    assert done.returncode == 0, done.stdout + done.stderr
     command = [sys.executable, "-m", "export.device", str(bundle), "--driver", "pybullet", "--attempts", "1"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
-    assert "step 3: loss" in done.stdout
+    assert "step 1: loss" in done.stdout
+    refused(script("adapt", bundle, "--trust", tmp_path / "none.pub"), "none.pub")
 
 
 def test_an_unknown_environment_or_learner_is_refused(tmp_path):
