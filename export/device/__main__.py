@@ -76,6 +76,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--state", type=Path, metavar="FILE", help="keep what proved itself, and start from it next time")
     made.add_argument("--log", type=Path, metavar="FILE", help="black box, an MCAP file (needs the extra `log`)")
     made.add_argument("--trust", type=Path, metavar="PEM", help="public key that must have signed the bundle")
+    made.add_argument("--priority", type=int, metavar="N", help="ask for real-time scheduling, 1 to 99")
     made.add_argument(
         "--hold", type=float, default=1.0, metavar="S", help="after a refusal: stay so long (default: 1),"
     )
@@ -101,7 +102,10 @@ def session(chosen: argparse.Namespace, device: Device, driver: Driver, tell: Ca
 
         if chosen.seconds is not None:
             plan = Plan(chosen.every, chosen.window, chosen.steps or device.manifest.steps) if chosen.every else None
-            done = work(device, driver, chosen.seconds, plan, reaction=reaction, report=report, watch=watch)
+            done = work(
+                device, driver, chosen.seconds, plan, reaction=reaction, priority=chosen.priority, report=report,
+                watch=watch,
+            )  # fmt: skip
             figures = done.loop.timing.summary()
             line = ", ".join(f"{name} {value:.4g}" for name, value in figures.items())
             tell(Event("worked", done.slots.taken, f"worked for {chosen.seconds:g} s: {line}", figures))
@@ -115,6 +119,7 @@ def session(chosen: argparse.Namespace, device: Device, driver: Driver, tell: Ca
                 restore=chosen.restore,
                 state=chosen.state,
                 reaction=reaction,
+                priority=chosen.priority,
                 report=report,
                 watch=watch,
             )

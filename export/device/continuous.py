@@ -155,6 +155,7 @@ def work(
     plan: Plan | None = None,
     *,
     reaction: Reaction = Reaction(),  # noqa: B008 (frozen)
+    priority: int | None = None,
     report: Report = lambda event: None,
     watch: Watch = lambda tick: None,
     stop: Callable[[], bool] = lambda: False,
@@ -162,8 +163,8 @@ def work(
     """Let the policy act for `seconds`, by its mean, adapting as `plan` says (None: not at all).
 
     A trial whose probation the guard has to step into is rolled back, and the next adaptation waits twice as long,
-    PATIENCE times at most. stop: asked before every tick. Raises ValueError for a bundle that cannot adapt from
-    plain motion, before anything moves, and if the guard lets the robot go limp.
+    PATIENCE times at most. priority: 1 to 99, of real-time scheduling. stop: asked before every tick. Raises ValueError
+    for a bundle that cannot adapt from plain motion, before anything moves, and if the guard lets the robot go limp.
     """
     manifest, hz = device.manifest, device.interface.control_hz
     if plan is not None and manifest.objective != "prediction":
@@ -172,7 +173,9 @@ def work(
             "nothing but motion; run it with attempts instead, or without adapting"
         )
     guard = Guard(driver, device.interface, manifest.limits, reaction)
-    with closing(guard), undisturbed():
+    with closing(guard), undisturbed(priority) as had:
+        if priority is not None:
+            report(Event("scheduled", 0, had))
         session = Session(device, guard, report, watch)
         adapting = Adapting(device, plan.steps) if plan else None
         try:

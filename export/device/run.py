@@ -27,6 +27,7 @@ def run(
     restore: bool = False,
     state: Path | None = None,
     reaction: Reaction = Reaction(),  # noqa: B008 (frozen)
+    priority: int | None = None,
     report: Report = lambda event: None,
     watch: Watch = lambda tick: None,
 ) -> list[float]:
@@ -38,7 +39,8 @@ def run(
     attempts by the mean action, whose returns are averaged by their place in the trial (0: one trial, without the
     attempt after the last step); the last trial stays in memory. seed: of exploration noise and of candidates. state:
     file that keeps the parameters that proved themselves, and where the session begins if it is there. restore: go back
-    to the initial parameters, and no memory, at the end. watch: told of every control step. The driver is closed.
+    to the initial parameters, and no memory, at the end. priority: 1 to 99, of real-time scheduling. watch: told of
+    every control step. The driver is closed.
 
     A step that the gate refuses, or that does worse on the robot, leaves the parameters as they were; so many of them
     in a row as the bundle's bounds say end the session. Tells `report` of each event, and returns the mean return
@@ -54,7 +56,9 @@ def run(
     if steps and manifest.adapts is None:
         raise ValueError(f"the bundle's learner {manifest.learner!r} cannot adapt, expected steps 0, found {steps}")
     guard = Guard(driver, device.interface, manifest.limits, reaction)
-    with closing(guard), undisturbed():
+    with closing(guard), undisturbed(priority) as had:
+        if priority is not None:
+            report(Event("scheduled", 0, had))
         if steps and (manifest.adapts == "search" or manifest.objective == "reward"):
             require_reward(guard)
         session = Session(device, guard, report, watch, state)

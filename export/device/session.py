@@ -21,7 +21,7 @@ from export.device.slots import Slots, Verdict
 @dataclass(frozen=True)
 class Event:
     """Something that happened. kind: "evaluated", "collected", "adapted", "searched", "promoted", "rolled_back",
-    "lived", "restored", "loaded" or "stopped"; line: the same in words.
+    "lived", "restored", "loaded", "scheduled" or "stopped"; line: the same in words.
 
     step: adaptation steps taken before it. figures, by kind: evaluated: return, return_std, final_reward, attempts,
     skipped, trips (of the guard); collected: episodes, samples, altered; adapted: loss, gradient_norm, accepted (1 or

@@ -373,6 +373,18 @@ def test_the_command_line(bundles, capsys):
         assert lines[-1] == "back at the initial parameters"
 
 
+def test_the_policy_works_for_a_while_in_real_time(bundle, tmp_path, capsys):
+    log = tmp_path / "work.mcap"
+    arguments = [str(bundle), "--driver", DRIVER, "--option", "realtime=true", "--seconds", "1", "--log", str(log)]
+    assert main([*arguments, "--priority", "5"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert "real-time" in lines[1]  # granted, or why not
+    assert lines[-1].startswith("worked for 1 s: ticks 50, miss_rate")
+    assert log.stat().st_size > 10_000
+    assert main([*arguments[:-2], "--every", "1"]) == 2
+    assert "adapts by demonstration, expected 'prediction'" in capsys.readouterr().err
+
+
 def test_the_command_line_with_memory(memory_bundle, capsys):
     assert main([str(memory_bundle), "--driver", DRIVER, "--attempts", "2", "--restore"]) == 0
     out, err = capsys.readouterr()
