@@ -193,6 +193,7 @@ def draw(path: Path, view: View) -> None:
     taken = [event for event in view.events if event.kind == "adapted" and "loss" in event.figures]
     if not found and taken:
         returns.plot([event.figures["loss"] for event in taken], marker="o")
+    returns.xaxis.get_major_locator().set_params(integer=True)
     returns.set(xlabel="adaptation steps", ylabel="return, mean and deviation" if found else "loss")
     clock.hist([1e3 * value for value in view.work], bins=40, alpha=0.7, label="work")
     clock.hist([1e3 * value for value in view.late], bins=40, alpha=0.7, label="late")
