@@ -32,6 +32,7 @@ from robots.limits import Limits
 VECTORS = 12  # golden ones, of the act graph
 CORRELATION, CAP = 0.5, 2.5  # of exploration noise on a robot, whose motors white noise would shake
 MARGIN = 3.0  # of bounds on adaptation, over what was seen in training
+WIDEST = 1.5  # change of an action that is allowed: they are cut to ±1, so that 2 would bound nothing
 PROBATION = 3  # attempts
 PATIENCE = 2  # refusals in a row
 
@@ -163,4 +164,4 @@ def _bounds(act: bytes, base: Float, adapted: Sequence[Float], observations: Flo
     norm = max(float(np.linalg.norm(theta.astype(np.float64) - base)) for theta in adapted)
     change = max(float(np.abs(action - actions[0]).max()) for action in actions[1:])
     # A policy that training tasks left as it was may still move a little.
-    return Bounds(MARGIN * max(norm, 1e-3), MARGIN * max(change, 1e-2), PROBATION, PATIENCE)
+    return Bounds(MARGIN * max(norm, 1e-3), min(MARGIN * max(change, 1e-2), WIDEST), PROBATION, PATIENCE)

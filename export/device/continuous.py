@@ -75,8 +75,9 @@ class Adapting:
 
     def poll(self) -> Found | None:
         """What was found since the last call."""
-        found, self._found = self._found, None
-        self.idle = self.idle or found is not None
+        found = self._found
+        if found is not None:  # the thread stores one for each window, and gets the next only when it is idle
+            self._found, self.idle = None, True
         return found
 
     def close(self) -> None:
@@ -208,6 +209,7 @@ def _work(session: Session, ticks: int, plan: Plan | None, adapting: Adapting | 
         elif session.slots.trial is not None and index >= settled:
             session.slots.promote()
             session.loop.slot = session.slots.name
+            session.report(Event("promoted", index, f"{index / hz:.2f} s: kept, the guard never stepped in"))
         found = adapting.poll()
         if found is not None:
             accepted = found.verdict.accepted
@@ -220,5 +222,6 @@ def _work(session: Session, ticks: int, plan: Plan | None, adapting: Adapting | 
             if accepted:
                 session.try_out(found.theta)
                 settled = index + round(plan.probation * hz)
-        if adapting.idle and index >= due and window.full:
+        # One trial at a time: the next window is offered when this one has proved itself, or has not.
+        if adapting.idle and session.slots.trial is None and index >= due and window.full:
             adapting.offer(window.episode())

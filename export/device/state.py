@@ -57,7 +57,7 @@ def load(path: Path, bundle: str, parameters: int) -> tuple[Vector, int] | None:
         return None
     again = "remove it to start from the bundle's own parameters"
     body, digest = data[:-32], data[-32:]
-    if not data.startswith(MAGIC) or hashlib.sha256(body).digest() != digest:
+    if len(body) < len(MAGIC) + 4 or not data.startswith(MAGIC) or hashlib.sha256(body).digest() != digest:
         raise BundleError(f"{path} is damaged or no state, expected one that ends in its own sha256; {again}")
     start = len(MAGIC) + 4
     (length,) = struct.unpack("<I", body[len(MAGIC) : start])

@@ -78,6 +78,7 @@ def test_it_adapts_again_and_again_from_base_while_it_works(predicting):
     slots = [tick.slot for tick in ticks]
     assert slots[0] == "base"
     assert {"trial", "good"} <= set(slots)
+    assert "promoted" in [event.kind for event in events]
     assert session.slots.base.tobytes() == device.base.tobytes()
 
 
@@ -103,7 +104,8 @@ def test_a_window_whose_later_part_contradicts_it_is_refused(predicting):
     made = window(device)
     made.observation[30:, :2] *= -40 * np.sign(np.arange(10) % 2 - 0.5)[:, None]
     theta, verdict = adapted(device, made, 3)
-    assert not verdict.accepted or verdict.figures["later_loss_after"] < verdict.figures["later_loss_before"]
+    assert not verdict.accepted
+    assert verdict.figures["later_loss_after"] >= verdict.figures["later_loss_before"]
     made.observation[5] = np.nan
     with pytest.raises(ValueError, match="NaN or infinity"):
         adapted(device, made, 3)
