@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import threading
@@ -64,9 +65,16 @@ def bench_device(show: Show, seconds: float = 10.0) -> dict[str, float]:
 
 
 def keep_rate(
-    hz: int, seconds: float, act: Callable[[], object], work: Callable[[], object] | None = None
+    hz: int,
+    seconds: float,
+    act: Callable[[], object],
+    work: Callable[[], object] | None = None,
+    priority: int | None = None,
 ) -> dict[str, float]:
-    """miss_rate, and late_ms at p50, p99 and the most, of a loop that acts, while `work` goes on in another thread."""
+    """miss_rate, and late_ms at p50, p99 and the most, of a loop that acts, while `work` goes on in another thread.
+
+    priority: as `undisturbed` takes it; raises PermissionError where the system refuses it.
+    """
     late, missed, stop = np.zeros(round(seconds * hz)), 0, threading.Event()
 
     def beside() -> None:
@@ -78,7 +86,9 @@ def keep_rate(
     thread = threading.Thread(target=beside, daemon=True) if work else None
     if thread:
         thread.start()
-    with undisturbed():
+    with undisturbed(priority) as had:
+        if priority is not None and os.sched_getscheduler(0) != os.SCHED_FIFO:
+            raise PermissionError(f"the loop has {had}; run as root or with `ulimit -r {priority}`, or leave it out")
         pace = Pace(hz)
         for step in range(len(late)):
             late[step] = max(0.0, pace.late)
