@@ -16,7 +16,7 @@ from export.device.adapter import Adapter
 from export.device.manifest import Collect
 from export.device.policy import Policy
 from export.device.search import candidates, choose
-from export.device.slots import Bounds
+from export.device.slots import Bounds, thinned
 from export.verify import Report, verify
 from metarl.checkpoint import Run
 from metarl.episodes import Episodes, Float
@@ -30,6 +30,7 @@ from metarl.sampling.worker import Trial, draw_tasks
 from robots.limits import Limits
 
 VECTORS = 12  # golden ones, of the act graph
+PROBES = 64  # observations at which parameters are compared by what they would do
 CORRELATION, CAP = 0.5, 2.5  # of exploration noise on a robot, whose motors white noise would shake
 MARGIN = 3.0  # of bounds on adaptation, over what was seen in training
 WIDEST = 1.5  # change of an action that is allowed: they are cut to ±1, so that 2 would bound nothing
@@ -122,7 +123,7 @@ def _by_gradient(
         for step in range(len(sizes)):
             theta = Adapter(adapt).step(theta, step, data).theta
         adapted.append(theta)
-    bounds = _bounds(act, own, adapted, observations)
+    bounds = _bounds(act, own, adapted, lived)
     return report, Contents(
         **common, act=act, theta=own, observations=observations, adaptation=adaptation, bounds=bounds
     )
@@ -153,15 +154,24 @@ def _by_search(
         tried = candidates(search, found, rng)
         found, _ = choose(search, found, None, tried, spread * rng.standard_normal(search.size))
         adapted += [*tried, found]
-    bounds = _bounds(act, theta, adapted, observations)
+    bounds = _bounds(act, theta, adapted, lived)
     return report, Contents(**common, act=act, theta=theta, observations=observations, search=search, bounds=bounds)
 
 
-def _bounds(act: bytes, base: Float, adapted: Sequence[Float], observations: Float) -> Bounds:
+def _bounds(act: bytes, base: Float, adapted: Sequence[Float], lived: Sequence[Episodes]) -> Bounds:
     """Adaptation on the robot may go MARGIN times as far as it went on training tasks."""
-    policy = Policy(act)
-    actions = [np.clip(golden.act(policy, theta, observations)["mean"], -1, 1) for theta in (base, *adapted)]
+    seen = np.concatenate([trial.observation[trial.mask > 0] for trial in lived])
+    policy, probes = Policy(act), thinned(seen, PROBES)
+    actions = [np.clip(golden.act(policy, theta, probes)["mean"], -1, 1) for theta in (base, *adapted)]
     norm = max(float(np.linalg.norm(theta.astype(np.float64) - base)) for theta in adapted)
-    change = max(float(np.abs(action - actions[0]).max()) for action in actions[1:])
+    changes = [np.abs(action - actions[0]) for action in actions[1:]]
+    most = max(float(change.max()) for change in changes)
+    rms = max(float(np.sqrt(np.mean(change**2))) for change in changes)
     # A policy that training tasks left as it was may still move a little.
-    return Bounds(MARGIN * max(norm, 1e-3), min(MARGIN * max(change, 1e-2), WIDEST), PROBATION, PATIENCE)
+    return Bounds(
+        norm=MARGIN * max(norm, 1e-3),
+        action=min(MARGIN * max(most, 1e-2), WIDEST),
+        rms=min(MARGIN * max(rms, 1e-2), WIDEST),
+        probation=PROBATION,
+        patience=PATIENCE,
+    )

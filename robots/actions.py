@@ -116,11 +116,14 @@ class JointIncrement:
     def label(self, readings: Array) -> NDArray[np.float32]:
         """Actions float32[time, n] that a guided motion stands for, from its readings [time + 1, n] (rad).
 
-        What moved between consecutive readings, in units of the action: nothing but encoders is needed, and the
+        What moved between consecutive readings, as an action can say it: nothing but encoders is needed, and the
         same rule labels motions in simulation and on the device.
         """
-        moved = np.diff(readings, axis=-2) / self.arrays[0]
-        return np.clip(moved, -1.0, 1.0).astype(np.float32)
+        return np.clip(self.motion(readings), -1.0, 1.0).astype(np.float32)
+
+    def motion(self, readings: Array) -> Array:
+        """What moved between consecutive readings [time + 1, n] (rad), [time, n] in units of the action."""
+        return np.asarray(np.diff(readings, axis=-2) / self.arrays[0])
 
 
 @dataclass(frozen=True)

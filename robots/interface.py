@@ -190,12 +190,20 @@ class Interface:
 
     def label(self, readings: Array) -> NDArray[np.float32]:
         """Actions that a guided motion stands for; see `JointIncrement.label`. ValueError for other kinds of action."""
+        return self._increments.label(readings)
+
+    def motion(self, readings: Array) -> Array:
+        """The same, as fast as it was; see `JointIncrement.motion`. ValueError for other kinds of action."""
+        return self._increments.motion(readings)
+
+    @property
+    def _increments(self) -> JointIncrement:
         if not isinstance(self.action, JointIncrement):
             raise ValueError(
                 f"actions are {type(self.action).__name__}, expected JointIncrement: only those can be read off a "
                 "guided motion; use another objective"
             )
-        return self.action.label(readings)
+        return self.action
 
     def to_dict(self) -> dict[str, Any]:
         """Plain, JSON-ready values; `from_dict` reverses it."""

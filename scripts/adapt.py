@@ -142,7 +142,7 @@ def run(args: Args) -> None:
 
         if args.seconds is not None:
             plan = Plan(args.every, args.window, args.steps or manifest.steps) if args.every else None
-            work(device, driver, args.seconds, plan, reaction=reaction, report=report, watch=watch)
+            work(device, driver, args.seconds, plan, reaction=reaction, state=args.state, report=report, watch=watch)
         else:
             adapt(
                 device, driver, steps=args.steps, attempts=args.attempts, seed=args.seed, state=args.state,

@@ -103,9 +103,16 @@ def session(chosen: argparse.Namespace, device: Device, driver: Driver, tell: Ca
         if chosen.seconds is not None:
             plan = Plan(chosen.every, chosen.window, chosen.steps or device.manifest.steps) if chosen.every else None
             done = work(
-                device, driver, chosen.seconds, plan, reaction=reaction, priority=chosen.priority, report=report,
+                device,
+                driver,
+                chosen.seconds,
+                plan,
+                reaction=reaction,
+                state=chosen.state,
+                priority=chosen.priority,
+                report=report,
                 watch=watch,
-            )  # fmt: skip
+            )
             figures = done.loop.timing.summary()
             line = ", ".join(f"{name} {value:.4g}" for name, value in figures.items())
             tell(Event("worked", done.slots.taken, f"worked for {chosen.seconds:g} s: {line}", figures))

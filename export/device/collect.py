@@ -17,6 +17,8 @@ from export.device.loop import Loop
 from export.device.manifest import Collect
 from export.device.policy import Vector
 
+FASTEST = 1.25  # of the largest action: a hand may lead the robot a little faster
+
 
 @dataclass(frozen=True)
 class Episode:
@@ -135,7 +137,8 @@ def require_reward(guard: Guard) -> None:
 def guided(device: Device, guard: Guard) -> Episode:
     """One motion led by hand, with the actions that would have led there.
 
-    Raises ValueError as `observe` does, and NotMeasuredError where nobody can lead the robot.
+    Raises ValueError as `observe` does and for a motion that no action could follow, and NotMeasuredError where nobody
+    can lead the robot.
     """
     if not guard.spec.guided:
         raise NotMeasuredError(
@@ -151,6 +154,12 @@ def guided(device: Device, guard: Guard) -> Episode:
         )
     observation = device.interface.observe(samples)[:-1]
     action = device.interface.label(readings)
+    fastest = float(np.abs(device.interface.motion(readings)).max())
+    if not fastest <= FASTEST:
+        raise ValueError(
+            f"the guided motion goes {fastest:.3g} times as fast as any action, expected at most {FASTEST}: nothing "
+            "can be learned from what the policy cannot do; lead the arm more slowly"
+        )
     unmeasured, none = np.full(len(action), np.nan, np.float32), np.zeros(len(action), bool)
     return Episode(observation, action, unmeasured, none)
 

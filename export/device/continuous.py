@@ -12,8 +12,11 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,7 +32,7 @@ from export.device.session import Event, Report, Session
 from export.device.slots import Verdict
 
 LATER = 0.25  # the share of a window, its newest, that judges what the rest has taught
-PATIENCE = 8  # times the interval, the longest that refusals make it
+PATIENCE = 8  # times the interval, the longest wait after refusals
 
 
 @dataclass(frozen=True)
@@ -49,36 +52,27 @@ class Plan:
             raise ValueError(f"the plan is {self}, expected positive times in seconds, and steps from 1 up")
 
 
-@dataclass(frozen=True)
-class Found:
-    """What one adaptation came to. verdict: of the later part of its own window, and of the bounds."""
+class Beside:
+    """A thread that does one job at a time. `offer` one when it is `idle`; `poll` tells what came of it."""
 
-    theta: Vector
-    verdict: Verdict
-    seconds: float
-
-
-class Adapting:
-    """The thread. `offer` a window when it is `idle`; `poll` for what it found."""
-
-    def __init__(self, device: Device, steps: int) -> None:
-        self._device, self._steps = device, steps
-        self._window: Episode | None = None
-        self._found: Found | None = None
+    def __init__(self) -> None:
+        self._job: tuple[Callable[[], Any], Callable[[Any, float], None]] | None = None
+        self._done: tuple[Any, float] | None = None
         self._wake, self._stopped, self.idle = threading.Event(), False, True
         self._thread = threading.Thread(target=self._run, name="adapting", daemon=True)
         self._thread.start()
 
-    def offer(self, window: Episode) -> None:
-        self._window, self.idle = window, False
+    def offer(self, job: Callable[[], Any], then: Callable[[Any, float], None]) -> None:
+        """Do `job`; then(result or the exception raised, seconds it took) is called by `poll`."""
+        self._job, self.idle = (job, then), False
         self._wake.set()
 
-    def poll(self) -> Found | None:
-        """What was found since the last call."""
-        found = self._found
-        if found is not None:  # the thread stores one for each window, and gets the next only when it is idle
-            self._found, self.idle = None, True
-        return found
+    def poll(self) -> None:
+        done = self._done
+        if done is not None:  # the thread stores one for each job, and gets the next only when it is idle
+            assert self._job is not None
+            self._done, self.idle = None, True
+            self._job[1](*done)
 
     def close(self) -> None:
         self._stopped = True
@@ -91,13 +85,13 @@ class Adapting:
             self._wake.clear()
             if self._stopped:
                 return
-            assert self._window is not None
+            assert self._job is not None
             start = time.monotonic()
             try:
-                theta, verdict = adapted(self._device, self._window, self._steps)
+                result = self._job[0]()
             except Exception as error:  # the loop must go on, whatever a window holds
-                theta, verdict = self._device.base, Verdict(False, f"{type(error).__name__}: {error}")
-            self._found = Found(theta, verdict, time.monotonic() - start)
+                result = error
+            self._done = result, time.monotonic() - start
 
 
 def adapted(device: Device, window: Episode, steps: int) -> tuple[Vector, Verdict]:
@@ -118,7 +112,8 @@ def adapted(device: Device, window: Episode, steps: int) -> tuple[Vector, Verdic
             return device.base, Verdict(False, f"step {step + 1}: loss, gradient or theta is not finite")
         theta = taken.theta
     before, after = (adapter.step(which, 0, newer).loss for which in (device.base, theta))
-    verdict = slots.within(manifest.bounds, device.base, theta, device.probe)
+    recent = slots.thinned(window.observation, slots.RECENT)
+    verdict = slots.within(manifest.bounds, device.base, theta, lambda each: device.probe(each, recent))
     if not verdict.accepted:
         return device.base, verdict
     judged = slots.lower("later_loss", before, after)
@@ -149,6 +144,76 @@ class _Window:
         return Episode(observation, action, reward, np.array([tick.altered for tick in ticks]))
 
 
+class _Adapting:
+    """What is done about adapting between two ticks."""
+
+    def __init__(self, session: Session, plan: Plan, beside: Beside) -> None:
+        self._session, self._plan, self._beside = session, plan, beside
+        self._hz = session.device.interface.control_hz
+        self._window = _Window(max(8, round(plan.window * self._hz)))
+        self._wait, self._due, self._index = plan.every, 0, 0
+
+    def __call__(self, tick: Tick, index: int) -> None:
+        session, beside, self._index = self._session, self._beside, index
+        self._window.add(tick)
+        if session.slots.trial is not None:
+            self._probation.add(tick)
+            if tick.altered:
+                self._conclude(Verdict(False, f"the guard stepped in: {', '.join(tick.limits)}"))
+        beside.poll()
+        # One trial at a time: the next window is offered when this one has proved itself, or has not.
+        if not beside.idle:
+            return
+        good, trial = session.slots.good, session.slots.trial
+        if trial is not None and self._probation.full:
+            watched = self._probation.episode()
+            beside.offer(lambda: session.forecasts(good, trial, [watched]), partial(self._judged, trial))
+        elif trial is None and index >= self._due and self._window.full:
+            window = self._window.episode()
+            beside.offer(lambda: adapted(session.device, window, self._plan.steps), self._found)
+
+    def _found(self, result: tuple[Vector, Verdict] | Exception, seconds: float) -> None:
+        theta, verdict = (self._session.device.base, _failed(result)) if isinstance(result, Exception) else result
+        figures = {**verdict.figures, "accepted": float(verdict.accepted), "seconds": seconds}
+        said = "accepted" if verdict.accepted else "refused"
+        line = f"{self._clock}: {said} after {1e3 * seconds:.1f} ms ({verdict.reason})"
+        self._session.report(Event("adapted", self._index, line, figures))
+        if verdict.accepted:
+            self._session.try_out(theta)
+            self._probation = _Window(max(2, round(self._plan.probation * self._hz)))
+        else:
+            self._settle(False)
+
+    def _judged(self, trial: Vector, result: Verdict | Exception, seconds: float) -> None:
+        if self._session.slots.trial is not trial:
+            return  # the guard was quicker
+        verdict = _failed(result) if isinstance(result, Exception) else result
+        self._conclude(verdict)
+        if verdict.accepted:
+            self._beside.offer(self._session.save, self._saved)
+
+    def _saved(self, result: Exception | None, seconds: float) -> None:
+        if result is not None:
+            line = f"{self._clock}: not saved, a restart begins from what was saved before ({_failed(result).reason})"
+            self._session.report(Event("unsaved", self._index, line))
+
+    def _conclude(self, verdict: Verdict) -> None:
+        self._session.conclude(verdict, f"{self._clock}: trial", self._index)
+        self._settle(verdict.accepted)
+
+    def _settle(self, accepted: bool) -> None:
+        self._wait = self._plan.every if accepted else min(2 * self._wait, PATIENCE * self._plan.every)
+        self._due = self._index + round(self._wait * self._hz)
+
+    @property
+    def _clock(self) -> str:
+        return f"{self._index / self._hz:.2f} s"
+
+
+def _failed(error: Exception) -> Verdict:
+    return Verdict(False, f"{type(error).__name__}: {error}")
+
+
 def work(
     device: Device,
     driver: Driver,
@@ -156,6 +221,7 @@ def work(
     plan: Plan | None = None,
     *,
     reaction: Reaction = Reaction(),  # noqa: B008 (frozen)
+    state: Path | None = None,
     priority: int | None = None,
     report: Report = lambda event: None,
     watch: Watch = lambda tick: None,
@@ -163,9 +229,11 @@ def work(
 ) -> Session:
     """Let the policy act for `seconds`, by its mean, adapting as `plan` says (None: not at all).
 
-    A trial whose probation the guard has to step into is rolled back, and the next adaptation waits twice as long,
-    PATIENCE times at most. priority: 1 to 99, of real-time scheduling. stop: asked before every tick. Raises ValueError
-    for a bundle that cannot adapt from plain motion, before anything moves, and if the guard lets the robot go limp.
+    A trial is kept if it foresees the motion of its own probation better than the parameters before it, and the guard
+    never steps in. After one that is refused or rolled back the next adaptation waits twice as long, PATIENCE times at
+    most. state: file that keeps what proved itself, and where the session begins if it is there. priority: 1 to 99, of
+    real-time scheduling. stop: asked before every tick. Raises ValueError for a bundle that cannot adapt from plain
+    motion, before anything moves, and if the guard lets the robot go limp.
     """
     manifest, hz = device.manifest, device.interface.control_hz
     if plan is not None and manifest.objective != "prediction":
@@ -174,54 +242,21 @@ def work(
             "nothing but motion; run it with attempts instead, or without adapting"
         )
     guard = Guard(driver, device.interface, manifest.limits, reaction)
-    with closing(guard), undisturbed(priority) as had:
+    with closing(guard), undisturbed(priority) as had, ExitStack() as stack:
         if priority is not None:
             report(Event("scheduled", 0, had))
-        session = Session(device, guard, report, watch)
-        adapting = Adapting(device, plan.steps) if plan else None
-        try:
-            _work(session, round(seconds * hz), plan, adapting, stop)
-        finally:
+        session = Session(device, guard, report, watch, state)
+        adapting = _Adapting(session, plan, stack.enter_context(closing(Beside()))) if plan else None
+        guard.begin_attempt()
+        device.begin_trial()
+        session.loop.begin()
+        for index in range(round(seconds * hz)):
+            if stop():
+                break
+            tick = session.loop.tick()
+            if tick.state == RELAX:
+                raise ValueError(f"the guard let the robot go limp: {', '.join(tick.limits)} {guard.fault}".strip())
             if adapting:
-                adapting.close()
+                adapting(tick, index)
+    session.abandon()
     return session
-
-
-def _work(session: Session, ticks: int, plan: Plan | None, adapting: Adapting | None, stop: Callable[[], bool]) -> None:
-    device, hz = session.device, session.device.interface.control_hz
-    window = _Window(max(8, round((plan.window if plan else 1.0) * hz)))
-    wait, due, settled = (plan.every if plan else math.inf), 0, 0
-    session.guard.begin_attempt()
-    device.begin_trial()
-    session.loop.begin()
-    for index in range(ticks):
-        if stop():
-            return
-        tick = session.loop.tick()
-        window.add(tick)
-        if tick.state == RELAX:
-            raise ValueError(f"the guard let the robot go limp: {', '.join(tick.limits)} {session.guard.fault}".strip())
-        if plan is None or adapting is None:
-            continue
-        if session.slots.trial is not None and tick.altered:
-            session.abandon(f"the guard stepped in: {', '.join(tick.limits)}")
-            wait = min(2 * wait, PATIENCE * plan.every)
-        elif session.slots.trial is not None and index >= settled:
-            session.slots.promote()
-            session.loop.slot = session.slots.name
-            session.report(Event("promoted", index, f"{index / hz:.2f} s: kept, the guard never stepped in"))
-        found = adapting.poll()
-        if found is not None:
-            accepted = found.verdict.accepted
-            figures = {**found.verdict.figures, "accepted": float(accepted), "seconds": found.seconds}
-            said = "accepted" if accepted else "refused"
-            line = f"{index / hz:.2f} s: {said} after {1e3 * found.seconds:.1f} ms ({found.verdict.reason})"
-            session.report(Event("adapted", index, line, figures))
-            wait = plan.every if accepted else min(2 * wait, PATIENCE * plan.every)
-            due = index + round(wait * hz)
-            if accepted:
-                session.try_out(found.theta)
-                settled = index + round(plan.probation * hz)
-        # One trial at a time: the next window is offered when this one has proved itself, or has not.
-        if adapting.idle and session.slots.trial is None and index >= due and window.full:
-            adapting.offer(window.episode())

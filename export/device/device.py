@@ -105,10 +105,13 @@ class Device:
             self._use(taken.theta)
         return taken
 
-    def probe(self, theta: Vector) -> NDArray[np.float32]:
-        """Mean actions float32[probes, n] that `theta` would choose at the bundle's typical observations."""
+    def probe(self, theta: Vector, recent: NDArray[np.float32] | None = None) -> NDArray[np.float32]:
+        """Mean actions float32[probes, n] that `theta` would choose at the bundle's typical observations and at
+        `recent` ones, float32[more, observation].
+        """
         assert isinstance(self._policy, Policy), "policies with memory have no parameters to compare"
-        return golden.act(self._policy, theta, self._probes)["mean"]
+        probes = self._probes if recent is None else np.concatenate([self._probes, recent])
+        return golden.act(self._policy, theta, probes)["mean"]
 
     def restore(self) -> None:
         """Go back to the initial parameters, bit for bit, and begin a new trial."""

@@ -16,7 +16,7 @@ from robots.interface import Interface
 from robots.limits import Limits
 
 T = TypeVar("T")
-SCHEMA = 3
+SCHEMA = 4
 KINDS = ("guided", "attempts")
 ACT_GOLDEN = ("observation", "mean", "log_std")
 MEMORY_GOLDEN = ("observation", "feedback", "mean", "log_std", "memory_next")

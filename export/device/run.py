@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -106,11 +107,21 @@ def _adapt(session: Session, steps: int, attempts: int, seed: int) -> list[float
 
 
 def _search(session: Session, seed: int, step: int) -> Verdict | None:
-    """One round, by the mean action, which needs no noise that a pair could share. None if nothing is better."""
+    """One round, by the mean action, which needs no noise that a pair could share. None if nothing is better.
+
+    A candidate that the gate refuses is never tried on the robot, nor is its partner.
+    """
     device = session.device
     search, theta = device.manifest.search, device.theta.copy()
     assert search is not None
     tried = candidates(search, theta, np.random.default_rng([seed, step]))
+    partners = tried.reshape(search.tries, -1, theta.size)
+    let = [all(session.gate(parameters).accepted for parameters in group) for group in partners]
+    if not any(let):
+        none = Verdict(False, "not one candidate is within bounds", {"accepted": 0.0, "change": 0.0})
+        session.report(Event("searched", step, f"round {step + 1}: {none.reason}, theta as before", none.figures))
+        return none
+    search, tried = replace(search, tries=sum(let)), partners[let].reshape(-1, theta.size)
     climbs, values = search.kind == "climb", list[float]()
     for number, parameters in enumerate([theta, *tried] if climbs else tried):
         session.try_out(parameters)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from export.device import slots, state
 from export.device.collect import Episode, Explorer, attempt, batch, guided
@@ -21,7 +22,7 @@ from export.device.slots import Slots, Verdict
 @dataclass(frozen=True)
 class Event:
     """Something that happened. kind: "evaluated", "collected", "adapted", "searched", "promoted", "rolled_back",
-    "lived", "restored", "loaded", "scheduled" or "stopped"; line: the same in words.
+    "lived", "restored", "loaded", "unsaved", "scheduled" or "stopped"; line: the same in words.
 
     step: adaptation steps taken before it. figures, by kind: evaluated: return, return_std, final_reward, attempts,
     skipped, trips (of the guard); collected: episodes, samples, altered; adapted: loss, gradient_norm, accepted (1 or
@@ -37,6 +38,7 @@ class Event:
 
 
 Report = Callable[[Event], None]
+STILL = 1e-7  # of theta's norm: less is rounding
 NOUNS = {"gradient": "step", "memory": "attempt", "search": "round", None: "step"}  # of one adaptation step
 
 
@@ -59,6 +61,7 @@ class Session:
                 Event("loaded", self.slots.taken, f"{file}: {self.slots.taken} steps that had proved themselves")
             )
         self._before: list[Episode] = []  # the last evaluation of `good`
+        self._recent: NDArray[np.float32] = np.zeros((0, device.interface.observation_size), np.float32)
 
     def attempt(
         self, noise: Explorer | None = None, previous: Episode | None = None, steps: int | None = None
@@ -76,7 +79,13 @@ class Session:
             self.tell_evaluation(made, step)
         if self.slots.trial is None:
             self._before = made
+            self._meet(made)
         return made
+
+    def _meet(self, made: Sequence[Episode]) -> None:
+        """The gate asks what parameters would do where the robot has just been."""
+        if made:
+            self._recent = slots.thinned(np.concatenate([episode.observation for episode in made]), slots.RECENT)
 
     def tell_evaluation(self, made: Sequence[Episode], step: int) -> float:
         adapts = self.device.manifest.adapts
@@ -113,6 +122,7 @@ class Session:
                 rng = np.random.default_rng([seed, index, number])
                 noise = Explorer(self.device.interface.action_size, plan, rng)
                 episodes.append(self.attempt(noise, steps=plan.steps))
+        self._meet(episodes)
         samples = sum(len(episode.action) for episode in episodes)
         altered = sum(int(episode.altered.sum()) for episode in episodes)
         name = "guided motions" if plan.kind == "guided" else "exploring attempts"
@@ -135,10 +145,16 @@ class Session:
                 Event("adapted", index, f"step {index + 1}: refused, theta as before ({error})", verdict.figures)
             )
             return verdict
-        verdict = self._gate(taken.theta) if taken.finite else Verdict(False, "loss, gradient or theta is not finite")
-        if verdict.accepted and manifest.objective == "demonstration" and len(episodes) > 1:
-            verdict = slots.lower("left_out_loss", *slots.left_out(self._step, device.base, data, index))
         change = float(np.linalg.norm(taken.theta.astype(np.float64) - self.slots.good)) if taken.finite else 0.0
+        if not taken.finite:
+            verdict = Verdict(False, "loss, gradient or theta is not finite")
+        elif change <= STILL * float(np.linalg.norm(self.slots.good)):
+            verdict = Verdict(False, "nothing moved: the batch says nothing")
+        else:
+            verdict = self.gate(taken.theta)
+        if verdict.accepted and manifest.objective == "demonstration" and len(episodes) > 1:
+            found = slots.generalizes(slots.left_out(self._step, device.base, data, index))
+            verdict = replace(found, figures={**verdict.figures, **found.figures})
         figures = {
             **verdict.figures,
             "loss": taken.loss,
@@ -153,14 +169,15 @@ class Session:
             self.try_out(taken.theta)
         return verdict
 
-    def _gate(self, theta: Vector) -> Verdict:
+    def gate(self, theta: Vector) -> Verdict:
+        """Whether the bundle's bounds let these parameters near the robot, by what they would do there, too."""
         bounds = self.device.manifest.bounds
         assert bounds is not None
-        return slots.within(bounds, self.slots.base, theta, self.device.probe)
+        return slots.within(bounds, self.slots.base, theta, lambda each: self.device.probe(each, self._recent))
 
     def consider(self, theta: Vector) -> Verdict:
         """Parameters found in another way become the trial if they are within bounds."""
-        verdict = self._gate(theta)
+        verdict = self.gate(theta)
         if verdict.accepted:
             self.try_out(theta)
         return verdict
@@ -169,38 +186,49 @@ class Session:
         self.slots.propose(theta)
         self._use()
 
-    def abandon(self, why: str = "") -> None:
+    def abandon(self) -> None:
         """Back at `good`, if a trial is in force: it has not proved itself."""
-        if why:
-            self.report(Event("rolled_back", self.slots.taken + 1, f"rolled back: {why}"))
         self.slots.roll_back()
         self._use()
 
     def settle(self, watched: Sequence[Episode]) -> Verdict:
         """Promote the trial, or return to `good`, by what it did on the robot during its probation."""
-        trial, good = self.slots.trial, self.slots.good
-        assert trial is not None
-        verdict = slots.not_worse(_returns(self._before), _returns(watched))
+        manifest, index = self.device.manifest, self.slots.taken + 1
+        # What adapts by reward must earn more; what adapts by something else must not pay for it.
+        rule = slots.better if manifest.objective == "reward" or manifest.search else slots.not_worse
+        verdict = rule(_returns(self._before), _returns(watched))
         trips, had = (sum(one.trips for one in made) for made in (watched, self._before))
         if trips > had * len(watched) / max(1, len(self._before)):
             verdict = Verdict(False, f"the guard stepped in {trips} times, {had} before", {"trips": trips})
-        elif verdict.accepted and self.device.manifest.objective == "prediction":
-            data = batch(watched, self.device.manifest.batch)
-            before, after = (self._step(theta, self.slots.taken, data)[1] for theta in (good, trial))
-            verdict = slots.lower("prediction_error", before, after)
-        index = self.slots.taken + 1
+        elif verdict.accepted and manifest.objective == "prediction":
+            assert self.slots.trial is not None
+            verdict = self.forecasts(self.slots.good, self.slots.trial, watched)
+        self.conclude(verdict, f"{NOUNS[manifest.adapts]} {index}", index)
+        if verdict.accepted:
+            self._before = list(watched)
+            self.save()
+        return verdict
+
+    def forecasts(self, good: Vector, trial: Vector, watched: Sequence[Episode]) -> Verdict:
+        """Whether a trial foresees its own probation better than `good` does. Safe on another thread."""
+        data = batch(watched, self.device.manifest.batch)
+        before, after = (self._step(theta, self.slots.taken, data)[1] for theta in (good, trial))
+        return slots.lower("prediction_error", before, after)
+
+    def conclude(self, verdict: Verdict, what: str, index: int) -> None:
+        """The trial becomes `good`, or is gone. what, index: for the event that tells."""
         if verdict.accepted:
             self.slots.promote()
-            self._before = list(watched)
-            if self._file:
-                state.save(self._file, self.device.bundle, self.slots.good, self.slots.taken)
         else:
             self.slots.roll_back()
         self._use()
         kind, word = ("promoted", "kept") if verdict.accepted else ("rolled_back", "rolled back")
-        noun = NOUNS[self.device.manifest.adapts]
-        self.report(Event(kind, index, f"{noun} {index} {word}: {verdict.reason}", verdict.figures))
-        return verdict
+        self.report(Event(kind, index, f"{what} {word}: {verdict.reason}", verdict.figures))
+
+    def save(self) -> None:
+        """Keep `good` in the file, if there is one. Raises OSError where it cannot be written."""
+        if self._file:
+            state.save(self._file, self.device.bundle, self.slots.good, self.slots.taken)
 
     def restore(self) -> None:
         """Back at the bundle's parameters; what is kept in the file stays there."""

@@ -8,7 +8,6 @@ import hashlib
 import json
 import os
 import struct
-import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -27,15 +26,15 @@ def save(path: Path, bundle: str, theta: Vector, taken: int) -> None:
     """
     head = json.dumps({"bundle": bundle, "parameters": theta.size, "taken": taken}).encode()
     body = MAGIC + struct.pack("<I", len(head)) + head + theta.astype("<f4").tobytes()
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    temporary = path.with_name(f".{path.name}.new")  # always the same: what a crash leaves, the next save overwrites
     try:
-        with os.fdopen(handle, "wb") as stream:
+        with temporary.open("wb") as stream:
             stream.write(body + hashlib.sha256(body).digest())
             stream.flush()
             os.fsync(stream.fileno())
         os.replace(temporary, path)
     except BaseException:
-        Path(temporary).unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         raise
     folder = os.open(path.parent, os.O_RDONLY)
     try:

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from toy_driver import Toy
+from toy_driver import LIMITS, TABLE, Toy
 
 from export.bundle import Adaptation, write
 from export.device import Device
@@ -15,7 +15,9 @@ from export.device.adapter import OUTPUTS
 from export.device.collect import Episode
 from export.device.continuous import Plan, adapted, work
 from export.device.driver import Sample
+from export.device.guard import Guard
 from export.device.manifest import Collect
+from export.device.session import Session
 from export.graphs import export_graph
 
 SIZES = np.full((3, 60), 0.02, np.float32)
@@ -49,13 +51,13 @@ def predicting(toys, tmp_path_factory) -> Path:
     return path
 
 
-def noisy(seed: int = 0, realtime: bool = False) -> Toy:
-    driver, rng = Toy(seed, realtime=realtime), np.random.default_rng(seed)
+def noisy(seed: int = 0, scale: float = 1e-4) -> Toy:
+    driver, rng = Toy(seed), np.random.default_rng(seed)
     plain = driver.read
 
     def read() -> Sample:
         sample = plain()
-        joints = sample.values["joint_position"] + rng.normal(0, 1e-4, 2)
+        joints = sample.values["joint_position"] + rng.normal(0, scale, 2)
         return sample._replace(values=dict(sample.values) | {"joint_position": joints})
 
     driver.read = read
@@ -151,6 +153,53 @@ def test_a_trial_that_the_guard_steps_into_is_rolled_back(predicting):
          watch=lambda tick: time.sleep(0.001))  # fmt: skip
     assert any(event.kind == "rolled_back" and "the guard stepped in: stale" in event.line for event in events)
     assert device.theta.tobytes() == device.base.tobytes() or events[-1].kind != "rolled_back"
+
+
+def test_a_trial_is_judged_by_what_it_foresees_of_another_window(predicting):
+    device = Device.load(predicting)
+    session = Session(device, Guard(noisy(), TABLE, LIMITS), lambda event: None, lambda tick: None)
+    better, _ = adapted(device, window(device, 80), 3)
+    assert session.forecasts(device.base, better, [window(device, 80, seed=1)]).accepted
+    worse = session.forecasts(better, device.base, [window(device, 80, seed=1)])
+    assert not worse.accepted
+    assert "prediction error" in worse.reason
+
+
+def test_what_was_learned_from_noise_does_not_outlive_its_probation(predicting):
+    device, events = Device.load(predicting), []
+    plan = Plan(every=0.2, window=0.4, probation=0.4)
+    work(device, noisy(scale=0.02), 30.0, plan, report=events.append, watch=lambda tick: time.sleep(0.001))
+    ended = [event for event in events if event.kind in ("promoted", "rolled_back")]
+    print(f"\n{[event.kind for event in ended]}")
+    assert any(event.kind == "rolled_back" and "prediction error" in event.line for event in ended)
+    assert not any("the guard" in event.line for event in ended)
+
+
+def test_what_proved_itself_is_there_after_a_restart(predicting, tmp_path):
+    events, state = [], tmp_path / "state"
+    plan = Plan(every=0.5, window=1.0, probation=0.5)
+    work(Device.load(predicting), noisy(), 6.0, plan, state=state, report=events.append,
+         watch=lambda tick: time.sleep(0.001))  # fmt: skip
+    kept = [event.kind for event in events].count("promoted")
+    assert kept
+    again = work(Device.load(predicting), noisy(), 0.1, plan, state=state, report=events.append)
+    assert "loaded" in [event.kind for event in events]
+    assert 1 <= again.slots.taken <= kept
+    assert again.device.theta.tobytes() == again.slots.good.tobytes() != again.slots.base.tobytes()
+
+
+def test_a_state_that_cannot_be_written_is_said_and_the_loop_goes_on(predicting, tmp_path):
+    events, ticks = [], []
+
+    def watch(tick):
+        ticks.append(tick)
+        time.sleep(0.001)
+
+    plan = Plan(every=0.5, window=1.0, probation=0.5)
+    work(Device.load(predicting), noisy(), 6.0, plan, state=tmp_path / "missing" / "state", report=events.append,
+         watch=watch)  # fmt: skip
+    assert len(ticks) == 300
+    assert any(event.kind == "unsaved" and "FileNotFoundError" in event.line for event in events)
 
 
 def test_what_cannot_adapt_from_motion_alone_says_so(bundles):

@@ -96,23 +96,21 @@ def test_an_arm_in_another_process_adapts(python, tmp_path):
     assert (tmp_path / "state").exists()
 
 
-def test_a_walker_in_another_process_is_driven_and_does_no_worse(python, tmp_path):
-    """Its search may find nothing in four tries; what it keeps is not worse than where it started."""
+def test_a_walker_in_another_process_adapts(python, tmp_path):
+    """A bare gait that rough ground stops: a gradient estimated from 80 attempts makes it walk, in this world."""
     bundle = exported(
-        tmp_path, learner="es_maml", objective="reward", env="metarl/A1Uneven-v0", start="docs/learned/a1-rough",
-        hidden=(128, 128), tasks=1, iterations=1, sigma=0.01, tries=2, climb=True,
+        tmp_path, learner="es_maml", objective="reward", env="metarl/A1Uneven-v0", hidden=(), tasks=1, iterations=1,
+        sigma=0.1, tries=40, step_size=0.002,
     )  # fmt: skip
-    with robot("metarl/A1Uneven-v0", seed=2) as address:
+    with robot("metarl/A1Uneven-v0", seed=4) as address:
         done = device(
-            python, "-m", "export.device", bundle, "--driver", f"udp:{address}", "--steps", 2, "--attempts", 3
+            python, "-m", "export.device", bundle, "--driver", f"udp:{address}", "--steps", 2, "--attempts", 8
         )
     assert (done.returncode, done.stderr) == (0, "")
     found = returns(done.stdout)
-    print(f"\nA1, returns: {found}")
-    assert found[0] > 20  # it walks
-    verdicts = re.findall(r"^round \d+ (kept|rolled back)", done.stdout, re.MULTILINE)
-    kept = [value for value, verdict in zip(found[1:], verdicts, strict=True) if verdict == "kept"]
-    assert [found[0], *kept][-1] >= 0.7 * found[0]
+    print(f"\nA1, returns after each step that was tried: {found}")
+    assert re.search(r"^round \d kept", done.stdout, re.MULTILINE)
+    assert max(found[1:]) > found[0] + 20
 
 
 def test_another_robots_bundle_is_refused_naming_both(python, tmp_path):

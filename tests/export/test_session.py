@@ -347,7 +347,7 @@ def test_a_search_is_repeatable_and_differs_by_seed(search_bundles, kind):
 
 def test_a_search_takes_the_rounds_it_was_trained_for_and_restores(search_bundles):
     device, events = Device.load(search_bundles["climb"]), []
-    run(device, connect(DRIVER), attempts=0, restore=True, report=events.append)
+    run(device, connect(DRIVER, still=True), attempts=0, restore=True, report=events.append)
     kinds = [event.kind for event in events]
     assert (kinds.count("searched"), kinds[-1]) == (5, "restored")
     assert device.theta.tobytes() == device.base.tobytes()
@@ -363,7 +363,7 @@ def test_a_realtime_driver_is_paced(device):
 
 def test_the_command_line(bundles, capsys):
     for name, path in bundles.items():
-        assert main([str(path), "--driver", DRIVER, "--attempts", "2", "--option", "seed=3", "--restore"]) == 0
+        assert main([str(path), "--driver", DRIVER, "--attempts", "2", "--option", "still=true", "--restore"]) == 0
         out, err = capsys.readouterr()
         assert err == ""
         lines = out.splitlines()

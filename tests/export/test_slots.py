@@ -6,12 +6,14 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from toy_driver import BOUNDS, Toy
+from toy_driver import BOUNDS, LIMITS, TABLE, Toy
 
 from export.device import Device
 from export.device.driver import Sample
+from export.device.guard import Guard
 from export.device.run import run
-from export.device.slots import Slots, Verdict, left_out, lower, not_worse, within
+from export.device.session import Session
+from export.device.slots import RECENT, Slots, Verdict, better, generalizes, left_out, lower, not_worse, thinned, within
 
 
 def probe(theta: np.ndarray) -> np.ndarray:
@@ -22,12 +24,14 @@ BASE = np.array([0.1, -0.2, 0.3], np.float32)
 
 
 def test_within_bounds():
-    bounds = replace(BOUNDS, norm=1.0, action=0.5)
+    bounds = replace(BOUNDS, norm=1.0, action=0.5, rms=0.3)
     assert within(bounds, BASE, BASE + np.float32(0.1), probe).accepted
     far = within(bounds, BASE, BASE + np.array([0, 0, 1.5], np.float32), probe)
     assert (far.accepted, far.reason) == (False, "theta moved by 1.5 from base, expected at most 1")
     other = within(bounds, BASE, BASE + np.array([0, 0.6, 0], np.float32), probe)
     assert (other.accepted, other.reason) == (False, "actions change by 0.6, expected at most 0.5")
+    all_a_little = within(bounds, BASE, BASE + np.array([0.4, 0.4, 0], np.float32), probe)
+    assert (all_a_little.accepted, all_a_little.reason) == (False, "actions change by 0.4 (rms), expected at most 0.3")
 
 
 @given(st.lists(st.floats(width=32, allow_nan=True, allow_infinity=True), min_size=3, max_size=3))
@@ -57,6 +61,24 @@ def test_returns_are_worse_only_beyond_their_noise():
     assert not not_worse([-1.0], [np.nan]).accepted
 
 
+def test_returns_are_better_only_beyond_their_noise():
+    noisy = [-10.0, -6.0, -8.0, -9.0, -7.0]
+    assert better(noisy, [value + 5 for value in noisy]).accepted
+    assert not better(noisy, [value + 0.5 for value in noisy]).accepted
+    assert not better([-1.0, -1.0], [-1.0, -1.0]).accepted
+    for after in ([np.nan], [np.inf]):
+        assert not better([-1.0], after).accepted
+
+
+@given(st.integers(1, 200), st.integers(1, 50))
+def test_thinned_observations_span_all(length, count):
+    chosen = thinned(np.arange(length, dtype=np.float32)[:, None], count)[:, 0]
+    assert len(chosen) == min(length, count)
+    assert (np.diff(chosen) > 0).all()
+    assert chosen[0] == 0
+    assert chosen[-1] == length - 1 or count == 1
+
+
 def test_slots_go_from_base_to_trial_to_good_and_back():
     slots = Slots(BASE)
     assert (slots.name, slots.taken) == ("base", 0)
@@ -83,11 +105,22 @@ def test_leaving_one_out_tells_a_world_from_noise():
 
     rng = np.random.default_rng(0)
     shifted = {"y": (3 + rng.normal(0, 0.1, (5, 4))).astype(np.float32)}
-    before, after = left_out(step, np.zeros(1, np.float32), shifted, 0)
-    assert after < 0.5 * before
+    base = np.zeros(1, np.float32)
+    losses = left_out(step, base, shifted, 0)
+    assert losses.shape == (5, 3)
+    assert generalizes(losses).figures["left_out_loss_after"] < 0.5 * losses[:, 1].mean()
+    assert all(generalizes(left_out(step, base, shifted, taken)).accepted for taken in range(3))
     alternating = {"y": np.array([[1.0], [-1.0], [1.0], [-1.0]], np.float32)}
-    before, after = left_out(step, np.zeros(1, np.float32), alternating, 0)
-    assert after > before
+    assert not generalizes(left_out(step, base, alternating, 0)).accepted
+
+
+def test_a_late_step_may_miss_by_what_motions_cannot_tell():
+    start, before = np.full(4, 1.0), np.full(4, 0.1)
+    hair = before + np.array([0.02, -0.02, 0.02, -0.01])
+    assert generalizes(np.stack([start, before, hair], 1)).accepted
+    assert not generalizes(np.stack([start, before, before + 0.02], 1)).accepted  # surely worse
+    assert not generalizes(np.stack([before, before, hair], 1)).accepted  # nothing was gained before
+    assert not generalizes(np.stack([start, before, np.full(4, np.inf)], 1)).accepted
 
 
 class Poisoned(Toy):
@@ -126,20 +159,77 @@ POISONS = {
 }
 
 
+REFUSED = ("scaled reward", "constant reward", "infinite reward")  # at once, or as returns unlike those before
+HONEST = ("NaN now and then", "target of another world", "garbage for a sensor")  # returns, where they are measured
+
+
 @pytest.mark.parametrize("poison", POISONS)
 def test_poisoned_rewards_and_sensors_leave_base_untouched_and_stay_within_bounds(poison, bundles):
+    """Those that cannot be told from data (noise, a negated reward) are at least bounded."""
     device = Device.load(bundles["reward"])
     events = []
     answers = device.probe(device.base)
-    run(device, Poisoned(POISONS[poison]), steps=4, report=events.append)
+    returns = run(device, Poisoned(POISONS[poison]), steps=4, report=events.append)
     kinds = [event.kind for event in events]
     print(f"\n{poison:26} {' '.join(kind for kind in kinds if kind != 'collected')}")
+    if poison in REFUSED:
+        assert "promoted" not in kinds
+        assert kinds[-1] == "stopped"
+        assert device.theta.tobytes() == device.base.tobytes()
+    if poison in HONEST:
+        assert returns[-1] >= returns[0]
     change = np.abs(np.clip(device.probe(device.theta), -1, 1) - np.clip(answers, -1, 1)).max()
     assert change <= device.manifest.bounds.action
     assert np.isfinite(device.theta).all()
     device.restore()
     assert device.theta.tobytes() == device.base.tobytes()
     np.testing.assert_array_equal(device.probe(device.theta), answers)
+
+
+def test_rewards_that_are_noise_are_seldom_learned_from(bundles):
+    kept = 0
+    for seed in range(10):
+        events = []
+        poisoned = Poisoned(POISONS["noise for reward"], always=True, seed=seed)
+        run(Device.load(bundles["reward"]), poisoned, steps=1, seed=seed, report=events.append)
+        kept += "promoted" in [event.kind for event in events]
+    print(f"\nkept {kept} of 10 steps taken on noise")
+    assert kept <= 2  # two standard errors let 2 to 5 % pass
+
+
+def test_a_motion_faster_than_any_action_teaches_nothing(bundle):
+    class Hasty(Toy):
+        def guided(self):
+            motion = super().guided()
+            return motion | {"joint_position": 10 * motion["joint_position"]}
+
+    device = Device.load(bundle)
+    with pytest.raises(ValueError, match=r"goes 8 times as fast as any action, .*; lead the arm more slowly"):
+        run(device, Hasty(still=True, fault="blind"), attempts=2, steps=3)
+    assert device.theta.tobytes() == device.base.tobytes()
+
+
+def test_the_gate_looks_where_the_robot_has_been(bundle):
+    device = Device.load(bundle)
+    session = Session(device, Guard(Toy(), TABLE, LIMITS), lambda event: None, lambda tick: None)
+    theta = device.base + np.float32(0.05)
+    typical = session.gate(theta).figures["action_rms"]
+    made = session.evaluate(2, 0)
+    met = thinned(np.concatenate([episode.observation for episode in made]), RECENT)
+    change = np.clip(device.probe(theta, met), -1, 1) - np.clip(device.probe(device.base, met), -1, 1)
+    found = session.gate(theta).figures["action_rms"]
+    assert found == pytest.approx(np.sqrt(np.mean(change.astype(float) ** 2)))
+    assert found != pytest.approx(typical, rel=1e-3)
+
+
+def test_a_search_tries_nothing_that_is_out_of_bounds(search_bundles):
+    device, events, driver = Device.load(search_bundles["climb"]), [], Toy(still=True)
+    device.manifest = replace(device.manifest, bounds=replace(BOUNDS, norm=1e-6))
+    digests = set()
+    run(device, driver, steps=2, attempts=2, report=events.append, watch=lambda tick: digests.add(tick.digest))
+    assert digests == {device.digest}
+    assert "not one candidate is within bounds" in events[1].line
+    assert events[-1].kind == "stopped"
 
 
 @pytest.mark.parametrize("name", ["demonstration", "reward"])

@@ -25,7 +25,7 @@ LIMITS = Limits(
     deadman=0.2,
     frozen=0.5,
 )
-BOUNDS = Bounds(norm=20.0, action=4.0, probation=2, patience=2)
+BOUNDS = Bounds(norm=20.0, action=4.0, rms=4.0, probation=2, patience=2)
 TABLE = Interface(
     robot="toy",
     joints=("a", "b"),
