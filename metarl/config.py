@@ -34,7 +34,8 @@ class Config:
     and inner step; for memory learners, of a trial; of each candidate for es_maml. query: per task, for the outer loss.
     inner_steps: K; for es_maml, rounds of its search. learning_rate: of the outer Adam, or Reptile's epsilon; it falls
     by a cosine to a fiftieth. step_size: of the first inner step; step_decay: of each further one, trained or not, over
-    the one before. metasgd starts there and learns one per step and parameter at step_size_rate.
+    the one before. metasgd starts there and learns one per step and parameter at step_size_rate. every_step: the outer
+    loss is the mean of those after each inner step, not the last one's alone.
 
     By reward: discount; passes, how often an outer step reuses its data; clip, PPO's of the ratio; divergence, the
     largest mean KL [nat] by which an outer step may move the policy, before or after adaptation.
@@ -57,6 +58,7 @@ class Config:
     activation: Literal["tanh", "relu"] = "tanh"
     step_decay: float = 1.0
     step_size_rate: float = 5e-3
+    every_step: bool = False
     start: str | None = None
     discount: float = 0.95
     passes: int = 1

@@ -38,6 +38,7 @@ def meta_gradient(
     query: Batch,
     first_order: bool = False,
     group: int | None = None,
+    along: Sequence[Batch] = (),
 ) -> MetaGradient:
     """d mean over tasks of outer(theta_K, query) / d (theta, step_sizes), with
     theta_{k+1} = theta_k - step_sizes[k] * grad inner(theta_k, supports[k]) (Finn et al. 2017; Li et al. 2017).
@@ -46,7 +47,8 @@ def meta_gradient(
     step_sizes [K, A]: where A < P, only the first A elements of theta are adapted, each task its own, and the others
     are shared (Zintgraf et al. 2019, "CAVIA"). supports: one batch per step, every field [task, ...]; query: likewise.
     first_order takes the inner gradients for constants (FOMAML). group: how many tasks go under one vmap, by default
-    as many as are small enough together.
+    as many as are small enough together. along: batches for theta_1 ... theta_{K-1}, like query; the outer loss is then
+    the mean over them and the query's, so that each step must pay (Antoniou et al. 2019, "MAML++").
 
     Every inner step is an autograd graph of its own, which ends at theta_k; from the outer gradient v at theta_K they
     are walked back, v <- v - H_k (step_sizes[k] * v), where the product with the Hessian H_k is a second backward pass
@@ -56,18 +58,18 @@ def meta_gradient(
 
     Raises ValueError if shapes do not fit each other.
     """
-    tasks = _tasks(theta, step_sizes, supports, query)
+    tasks = _tasks(theta, step_sizes, supports, [*along, query])
     if group is None:
         elements = sum(field.numel() for field in query.values()) // tasks
         group = max(1, GROUP // max(elements, 1))
     theta, step_sizes = theta.detach(), step_sizes.detach()
 
     def one(start: int, stop: int) -> MetaGradient:
-        parts = [{name: field[start:stop] for name, field in batch.items()} for batch in (*supports, query)]
+        parts = [{name: field[start:stop] for name, field in batch.items()} for batch in (*supports, *along, query)]
         with torch.enable_grad():
             return _walk(
                 _each(inner, stop - start), _each(outer, stop - start),
-                theta.repeat(stop - start, 1), step_sizes, parts[:-1], parts[-1], first_order,
+                theta.repeat(stop - start, 1), step_sizes, parts[: len(supports)], parts[len(supports) :], first_order,
             )  # fmt: skip
 
     spans = [(start, min(start + group, tasks)) for start in range(0, tasks, group)]
@@ -80,7 +82,7 @@ def meta_gradient(
     return MetaGradient(*(torch.stack(values).sum(0) / tasks for values in zip(*found, strict=True)))
 
 
-def _tasks(theta: Tensor, step_sizes: Tensor, supports: Sequence[Batch], query: Batch) -> int:
+def _tasks(theta: Tensor, step_sizes: Tensor, supports: Sequence[Batch], queries: Sequence[Batch]) -> int:
     """The number of tasks, once everything fits."""
     if theta.ndim != 1 or step_sizes.ndim != 2 or step_sizes.shape[1] > len(theta):
         raise ValueError(
@@ -91,7 +93,11 @@ def _tasks(theta: Tensor, step_sizes: Tensor, supports: Sequence[Batch], query: 
         raise ValueError(
             f"{len(supports)} supports for {len(step_sizes)} rows of step_sizes: give one of each per step"
         )
-    found = {len(field) for batch in (*supports, query) for field in batch.values()}
+    if len(queries) not in (1, len(supports)):
+        raise ValueError(
+            f"along has {len(queries) - 1} batches, expected none or {len(supports) - 1}: one between steps"
+        )
+    found = {len(field) for batch in (*supports, *queries) for field in batch.values()}
     if len(found) != 1 or 0 in found:
         raise ValueError(
             f"fields of supports and query have first axes of lengths {sorted(found)}, expected one: tasks"
@@ -112,26 +118,37 @@ def _walk(
     thetas: Tensor,
     step_sizes: Tensor,
     supports: Sequence[Batch],
-    query: Batch,
+    queries: Sequence[Batch],
     first_order: bool,
 ) -> MetaGradient:
-    """Forward over the steps and back, for thetas [task, P] and losses that are sums over these tasks."""
-    count = step_sizes.shape[1]
+    """Forward over the steps and back, for thetas [task, P] and losses that are sums over these tasks.
+
+    queries: for the last thetas, or for those after every step.
+    """
+    count, between = step_sizes.shape[1], dict(enumerate(queries[:-1], 1))
+    losses: list[Tensor] = []
     adapted, rest = (part.contiguous().requires_grad_() for part in thetas.tensor_split([count], 1))
 
     def at(adapted: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
         """What a loss takes, and what it is differentiated by."""
         return (torch.cat((adapted, rest), 1), (adapted, rest)) if rest.numel() else (adapted, (adapted,))
 
+    def judged(query: Batch) -> tuple[Tensor, ...]:
+        whole, leaves = at(adapted)
+        loss = outer(whole, query) / len(queries)
+        losses.append(loss.detach())
+        return torch.autograd.grad(loss, leaves)
+
     steps: list[tuple[tuple[Tensor, ...], Tensor]] = []
-    for sizes, support in zip(step_sizes, supports, strict=True):
+    pulls: dict[int, tuple[Tensor, ...]] = {}
+    for index, (sizes, support) in enumerate(zip(step_sizes, supports, strict=True)):
+        if index in between:
+            pulls[index] = judged(between[index])
         whole, leaves = at(adapted)
         (gradient,) = torch.autograd.grad(inner(whole, support), adapted, create_graph=not first_order)
         steps.append((leaves, gradient))
         adapted = (adapted.detach() - sizes * gradient.detach()).requires_grad_()
-    whole, leaves = at(adapted)
-    loss = outer(whole, query)
-    back = torch.autograd.grad(loss, leaves)
+    back = judged(queries[-1])
     by_size = torch.empty_like(step_sizes)
     for index in reversed(range(len(steps))):
         leaves, gradient = steps.pop()
@@ -140,7 +157,9 @@ def _walk(
             moved = -step_sizes[index] * back[0]
             products = torch.autograd.grad(gradient, leaves, moved, allow_unused=True, materialize_grads=True)
             back = tuple(a + b for a, b in zip(back, products, strict=True))
-    return MetaGradient(loss.detach(), torch.cat(back, 1).sum(0), by_size)
+        if index in pulls:
+            back = tuple(a + b for a, b in zip(back, pulls[index], strict=True))
+    return MetaGradient(torch.stack(losses).sum(0), torch.cat(back, 1).sum(0), by_size)
 
 
 @contextmanager

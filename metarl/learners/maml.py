@@ -43,6 +43,9 @@ RULES = {
 }
 
 
+Policy = tuple[Tensor, Tensor]  # mean and log_std
+
+
 class MAML:
     """A learner whose outer gradient goes through its inner steps. Methods as in Learner.
 
@@ -107,22 +110,27 @@ class MAML:
             before = self._inner(self.theta, query)
         found = meta_gradient(
             self._inner, self._inner, self.theta.detach(), self._sizes, supports, query,
-            self.rule.first_order,
+            self.rule.first_order, along=[query] * (len(supports) - 1) if self.config.every_step else [],
         )  # fmt: skip
         norm = self._trained.step(found.loss.item(), found._asdict())
         return {"loss_before": before.item(), "loss_after": found.loss.item(), "gradient_norm": norm}
 
     def _update_by_reward(self, supports: Sequence[Batch], query: Batch) -> dict[str, float]:
         config, policy = self.config, vmap(self.network)
+
+        def judged(supports: Sequence[Batch], query: Batch) -> tuple[Policy, Batch]:
+            """The policies after these inner steps on the attempts that they made, and those for the surrogate."""
+            old, count = policy(self._adapted(supports), query["observation"]), len(query["mask"])
+            advantage = vmap(self._returns.advantage)(query["reward"], query["mask"])
+            logp, share = vmap(log_probability)(*old, query["action"]), query["mask"].sum() / count
+            return old, {**query, "advantage": advantage, "logp": logp, "share": share.expand(count)}
+
         with torch.no_grad():
-            old = policy(self._adapted(supports), query["observation"])
+            old, data = judged(supports, query)
             old_start = self.network(self.theta.detach(), supports[0]["observation"])
-            data = {
-                **query,
-                "advantage": vmap(self._returns.advantage)(query["reward"], query["mask"]),
-                "logp": vmap(log_probability)(*old, query["action"]),
-                "share": (query["mask"].sum() / len(query["mask"])).expand(len(query["mask"])),
-            }
+            # What a step has left made the next one's attempts.
+            stages = range(1, len(supports)) if config.every_step else ()
+            along = [judged(supports[:stage], supports[stage])[1] for stage in stages]
 
         def surrogate(theta: Tensor, batch: Batch) -> Tensor:
             logp = log_probability(*self.network(theta, batch["observation"]), batch["action"])
@@ -147,7 +155,7 @@ class MAML:
         for count in range(1, config.passes + 1):
             found = meta_gradient(
                 self._inner, surrogate, self.theta.detach(), self._sizes, supports, data,
-                self.rule.first_order,
+                self.rule.first_order, along=along,
             )  # fmt: skip
             saved = self._trained.copy()
             norm = self._trained.step(found.loss.item(), found._asdict())

@@ -136,6 +136,32 @@ def test_first_order_takes_inner_gradients_for_constants(problem, name: str, gro
     assert (exact.theta - found.theta).norm() > 1e-3 * exact.theta.norm()
 
 
+@pytest.mark.parametrize("first_order", [False, True])
+@pytest.mark.parametrize("adapted", [5, NETWORK.size])
+@pytest.mark.parametrize("group", [1, 2, TASKS])
+@pytest.mark.parametrize("name", LOSSES)
+def test_along_the_way_it_is_the_mean_over_shorter_ways(
+    problem, name: str, group: int, adapted: int, first_order: bool
+):
+    theta, sizes, supports, query = problem(3, adapted)
+    along = [supports[2], supports[0]]
+    found = meta_gradient(
+        LOSSES[name], LOSSES[name], theta, sizes, supports, query, first_order, group=group, along=along
+    )
+    ways = [
+        plain(LOSSES[name], theta, sizes[:count], supports[:count], last, create_graph=not first_order)
+        for count, last in enumerate([*along, query], 1)
+    ]
+    torch.testing.assert_close(found.loss, sum(way.loss for way in ways) / 3)
+    torch.testing.assert_close(found.theta, sum(way.theta for way in ways) / 3, rtol=1e-10, atol=1e-13)
+    by_size = torch.zeros_like(sizes)
+    for count, way in enumerate(ways, 1):
+        by_size[:count] += way.step_sizes / 3
+    torch.testing.assert_close(found.step_sizes, by_size, rtol=1e-10, atol=1e-13)
+    with pytest.raises(ValueError, match="along has 1 batches, expected none or 2"):
+        meta_gradient(LOSSES[name], LOSSES[name], theta, sizes, supports, query, along=along[:1])
+
+
 def test_inner_and_outer_losses_may_differ_and_batches_repeat(problem):
     theta, sizes, (support, *_), query = problem(3)
     losses = LOSSES["reward"], LOSSES["demonstration"]
