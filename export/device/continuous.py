@@ -194,8 +194,7 @@ class _Adapting:
 
     def _saved(self, result: Exception | None, seconds: float) -> None:
         if result is not None:
-            line = f"{self._clock}: not saved, a restart begins from what was saved before ({_failed(result).reason})"
-            self._session.report(Event("unsaved", self._index, line))
+            self._session.tell_unsaved(result, self._index)
 
     def _conclude(self, verdict: Verdict) -> None:
         self._session.conclude(verdict, f"{self._clock}: trial", self._index)
@@ -246,6 +245,7 @@ def work(
         if priority is not None:
             report(Event("scheduled", 0, had))
         session = Session(device, guard, report, watch, state)
+        stack.callback(session.abandon)  # a trial that is still on probation has not proved itself
         adapting = _Adapting(session, plan, stack.enter_context(closing(Beside()))) if plan else None
         guard.begin_attempt()
         device.begin_trial()
@@ -258,5 +258,4 @@ def work(
                 raise ValueError(f"the guard let the robot go limp: {', '.join(tick.limits)} {guard.fault}".strip())
             if adapting:
                 adapting(tick, index)
-    session.abandon()
     return session

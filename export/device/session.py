@@ -46,13 +46,15 @@ class Session:
     """Attempts of one policy on one guarded robot. file: where `good` is kept, None for nowhere.
 
     Begins with the parameters in `file`, if it is there; raises BundleError for one that is damaged or of another
-    bundle.
+    bundle, ValueError if its folder is not there.
     """
 
     def __init__(self, device: Device, guard: Guard, report: Report, watch: Watch, file: Path | None = None) -> None:
         self.device, self.guard, self.report = device, guard, report
         self.loop = Loop(device, guard, watch)
         self._file = file
+        if file and not file.parent.is_dir():
+            raise ValueError(f"{file.parent} is no folder, expected one to keep {file.name} in; make it first")
         found = state.load(file, device.bundle, device.base.size) if file else None
         self.slots = Slots(device.base, *(found or ()))
         self._use()
@@ -206,7 +208,10 @@ class Session:
         self.conclude(verdict, f"{NOUNS[manifest.adapts]} {index}", index)
         if verdict.accepted:
             self._before = list(watched)
-            self.save()
+            try:
+                self.save()
+            except OSError as error:
+                self.tell_unsaved(error, index)
         return verdict
 
     def forecasts(self, good: Vector, trial: Vector, watched: Sequence[Episode]) -> Verdict:
@@ -229,6 +234,9 @@ class Session:
         """Keep `good` in the file, if there is one. Raises OSError where it cannot be written."""
         if self._file:
             state.save(self._file, self.device.bundle, self.slots.good, self.slots.taken)
+
+    def tell_unsaved(self, error: Exception, index: int) -> None:
+        self.report(Event("unsaved", index, f"not saved, a restart begins from what was saved before ({error})"))
 
     def restore(self) -> None:
         """Back at the bundle's parameters; what is kept in the file stays there."""

@@ -189,17 +189,22 @@ def test_what_proved_itself_is_there_after_a_restart(predicting, tmp_path):
 
 
 def test_a_state_that_cannot_be_written_is_said_and_the_loop_goes_on(predicting, tmp_path):
-    events, ticks = [], []
+    events, ticks, folder = [], [], tmp_path / "stick"
+    folder.mkdir()
 
     def watch(tick):
         ticks.append(tick)
+        if len(ticks) == 1:
+            folder.rmdir()  # it is pulled out
         time.sleep(0.001)
 
     plan = Plan(every=0.5, window=1.0, probation=0.5)
-    work(Device.load(predicting), noisy(), 6.0, plan, state=tmp_path / "missing" / "state", report=events.append,
+    work(Device.load(predicting), noisy(), 6.0, plan, state=folder / "state", report=events.append,
          watch=watch)  # fmt: skip
     assert len(ticks) == 300
-    assert any(event.kind == "unsaved" and "FileNotFoundError" in event.line for event in events)
+    assert any(event.kind == "unsaved" and "No such file" in event.line for event in events)
+    with pytest.raises(ValueError, match="is no folder, expected one to keep state in"):
+        work(Device.load(predicting), noisy(), 1.0, plan, state=folder / "state")
 
 
 def test_what_cannot_adapt_from_motion_alone_says_so(bundles):

@@ -52,7 +52,7 @@ def test_a_damaged_state_is_refused(tmp_path_factory, data):
 
 
 def test_a_save_that_is_killed_leaves_the_old_state_or_the_new_one(tmp_path):
-    """Two hundred kills at random moments of a loop of saves; temporary files may stay, the state is always whole."""
+    """Two hundred kills at random moments of a loop of saves: the state is always whole, and at most one file is left over."""
     rng, path, seen = random.Random(0), tmp_path / "state", set()
     save(path, "b" * 64, np.full(5000, 0, np.float32), 0)
     for _ in range(200):
@@ -74,6 +74,7 @@ def test_a_save_that_is_killed_leaves_the_old_state_or_the_new_one(tmp_path):
         assert (theta == taken).all()
         seen.add(taken)
     assert len(seen) > 1  # saves were really going on
+    assert {file.name for file in tmp_path.iterdir()} <= {"state", ".state.new"}
 
 
 def test_a_session_goes_on_from_what_proved_itself(bundle, tmp_path):
