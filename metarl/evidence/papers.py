@@ -56,17 +56,19 @@ def _sinusoid() -> Iterator[Row]:
             query=10,
             inner_steps=5 if learner in ("reptile", "metasgd") else 1,
             learning_rate=0.5 if learner == "reptile" else 2e-3,
-            step_size=0.02 if learner == "reptile" else 0.01,
+            step_size=0.01,
             step_size_rate=1e-3,
         )
+        if learner == "metasgd":  # five learned steps are delicate
+            config = replace(config, step_size_rate=1e-4, every_step=True)
         yield f"sinusoid/{learner}", config, partial(adapted, tasks=600, steps=5, episodes=50)
 
 
 def _navigation() -> Iterator[Row]:
     """MAML's point in the plane (Finn et al. 2017): 20 trajectories of 100 steps before each inner step.
 
-    Every step counts in training, for which MAML++ is the source (Antoniou et al. 2019), and each is smaller than the
-    one before: trained for the last step alone, the first ones only prepare it; for one step alone, further ones ruin it.
+    Every step counts in training (MAML++, Antoniou et al. 2019), and each is smaller than the one before. Trained for
+    the last step alone, the first ones only prepare it; trained for one step alone, further ones ruin it.
     """
     base = replace(
         default("promp", "reward"),

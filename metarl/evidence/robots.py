@@ -56,6 +56,7 @@ PLACES = {
         discount=0.98,
     ),
 }
+STEPPING = ("maml", "fomaml", "promp", "metasgd")  # learners that step all parameters by plain gradients
 BY_REWARD = {name: (name, "reward") for name, objectives in APPLIES.items() if "reward" in objectives}
 BY_PREDICTION = {f"{name}-prediction": (name, "prediction") for name in ("metasgd", "cavia")}
 BY_DEMONSTRATION = {
@@ -116,6 +117,8 @@ def _config(place: Place, learner: str, objective: str, seed: int) -> Config:
     )
     if objective != "demonstration":
         config = replace(config, tasks=10, episodes=5, query=5, learning_rate=3e-4)
+        if place.start and learner in STEPPING:
+            config = replace(config, step_size=0.01)  # ten times as large a step ruins a policy that walks
     if learner in MEMORY:
         below = place.hidden if place.start else ()
         config = replace(config, hidden=(64, *below), tasks=16, episodes=4, divergence=0.05)
