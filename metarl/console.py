@@ -16,9 +16,18 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from metarl.config import tuples
+from metarl.sampling.ledger import SamplingError
 
 A = TypeVar("A")
 PLAIN_SECONDS = 15.0  # between lines where there is no terminal
+
+
+class Interrupted(KeyboardInterrupt):
+    """A signal ended something that can go on later; the message says how. number: the signal's."""
+
+    def __init__(self, message: str, number: int) -> None:
+        super().__init__(message)
+        self.number = number
 
 
 def stdout() -> Console:
@@ -79,12 +88,15 @@ def main(arguments: type[A], run: Callable[[A], None]) -> None:
     args = tyro.cli(arguments, description=cleandoc(arguments.__doc__ or ""))
     try:
         run(args)
-    except (ValueError, FloatingPointError, OSError) as error:
+    except (ValueError, FloatingPointError, OSError, SamplingError) as error:
         print("error:", " ".join(str(error).split()), file=sys.stderr)
         sys.exit(2)
     except BrokenProcessPool:
         print("error: a simulating process died, for want of memory perhaps; go on with --resume", file=sys.stderr)
         sys.exit(2)
+    except Interrupted as stopped:
+        print(stopped, file=sys.stderr)
+        sys.exit(128 + stopped.number)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(130)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from metarl.checkpoint import KEEP, Run
+from metarl.checkpoint import KEEP, Run, locked
 from metarl.config import DEFAULTS
 from metarl.files import write_atomic, write_json
 
@@ -86,14 +86,83 @@ def other(file: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", [half, other, Path.unlink, lambda file: file.write_bytes(b"")])
-@pytest.mark.parametrize(
-    "name", ["config.json", "curve.json", "checkpoints/latest.json", "checkpoints/000002.safetensors"]
-)
+@pytest.mark.parametrize("name", ["config.json", "curve.json"])
 def test_damage_is_one_error_that_names_the_file(tmp_path: Path, name: str, damage: Callable[[Path], None]):
     file = run_with(tmp_path, 2).path / name
     damage(file)
-    with pytest.raises(ValueError, match=file.name if file.exists() else f"{file.name}|no checkpoint yet"):
+    with pytest.raises(ValueError, match=file.name):
         Run(tmp_path / "run").load()
+
+
+def flipped(file: Path) -> None:
+    """One bit of a parameter, which no format notices."""
+    data = bytearray(file.read_bytes())
+    data[-1] ^= 1
+    file.write_bytes(data)
+
+
+@pytest.mark.parametrize("damage", [half, other, flipped, Path.unlink, lambda file: file.write_bytes(b"")])
+def test_before_a_damaged_checkpoint_there_is_another(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, damage: Callable[[Path], None]
+):
+    damage(run_with(tmp_path, 3).path / "checkpoints" / "000003.safetensors")
+    run = Run(tmp_path / "run")
+    state, curve = run.load()
+    assert run.iteration == 2
+    assert state["theta"].tolist() == [2.0] * 3
+    assert [entry["iteration"] for entry in curve] == [1, 2]
+    (told,) = caplog.messages
+    assert "000003.safetensors cannot be read" in told
+    assert "000002.safetensors, is whole and serves instead" in told
+    run.save(3, {"theta": torch.full((3,), 3.0)}, [*curve, {"iteration": 3}])
+    assert Run(run.path).load()[0]["theta"].tolist() == [3.0] * 3
+
+
+def test_without_a_whole_checkpoint_there_is_an_error(tmp_path: Path):
+    run = run_with(tmp_path, 2)
+    for name in ("000001", "000002"):
+        flipped(run.path / "checkpoints" / f"{name}.safetensors")
+    with pytest.raises(ValueError, match=r"000002.safetensors cannot be read \(ValueError: its checksum differs"):
+        Run(run.path).load()
+
+
+@pytest.mark.parametrize("damage", [half, other, lambda file: file.write_bytes(b"")])
+def test_a_damaged_name_of_the_newest_checkpoint_costs_a_warning(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, damage: Callable[[Path], None]
+):
+    damage(run_with(tmp_path, 2).path / "checkpoints" / "latest.json")
+    state, curve = Run(tmp_path / "run").load()
+    assert state["theta"].tolist() == [2.0] * 3
+    assert len(curve) == 2
+    assert "latest.json cannot be read" in caplog.messages[0]
+
+
+def test_a_checkpoint_that_was_being_written_does_not_count(tmp_path: Path):
+    run = run_with(tmp_path, 1)
+    latest = (run.path / "checkpoints" / "latest.json").read_bytes()
+    run.save(2, {"theta": torch.full((3,), 2.0)}, [{"iteration": 1}, {"iteration": 2}])
+    (run.path / "checkpoints" / "latest.json").write_bytes(latest)
+    assert Run(run.path).iteration == 1
+    assert [entry["iteration"] for entry in Run(run.path).load()[1]] == [1]
+    (run.path / "checkpoints" / "latest.json").unlink()
+    assert Run(run.path).iteration == 0
+
+
+def test_a_folder_is_for_one_trainer(tmp_path: Path):
+    left = tmp_path / "run" / ".config.json.123"
+    with locked(tmp_path / "run"):
+        left.write_text("half")
+        with pytest.raises(ValueError, match="another trainer is at work in"), locked(tmp_path / "run"):
+            pass
+        with pytest.raises(ValueError, match="another trainer is at work in"):
+            Run.create(tmp_path / "run", CONFIG)
+    assert Run.create(tmp_path / "run", CONFIG).config == CONFIG  # what a killed trainer left is no obstacle
+    assert not left.exists()
+
+
+def test_a_folder_that_cannot_be_written_is_named():
+    with pytest.raises(OSError, match="/dev/null/run cannot be written"), locked(Path("/dev/null/run")):
+        pass
 
 
 def test_what_is_not_a_run_folder_is_refused(tmp_path: Path):
