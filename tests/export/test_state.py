@@ -52,7 +52,7 @@ def test_a_damaged_state_is_refused(tmp_path_factory, data):
 
 
 def test_a_save_that_is_killed_leaves_the_old_state_or_the_new_one(tmp_path):
-    """Two hundred kills at random moments of a loop of saves: the state is always whole, and at most one file is left over."""
+    """Two hundred kills at random moments of a loop of saves: the state is always whole; at most one file is left."""
     rng, path, seen = random.Random(0), tmp_path / "state", set()
     save(path, "b" * 64, np.full(5000, 0, np.float32), 0)
     for _ in range(200):
