@@ -21,13 +21,14 @@ from metarl.config import Config
 from metarl.console import progress
 from metarl.files import write_atomic
 from metarl.problem import Problem
+from metarl.sampling.opening import Workers
 from metarl.sampling.processes import end_with_parent
 from metarl.sb3 import Settings, environment, ppo, theta
 
 STEPS = 400_000  # of simulation, for each
 
 
-def ppo_baselines(run: Run, problem: Problem, workers: int, console: Console) -> dict[str, Tensor]:
+def ppo_baselines(run: Run, problem: Problem, workers: Workers, console: Console) -> dict[str, Tensor]:
     """theta [P] of domain randomization and of the oracle, by name; trained once, then kept in the run folder."""
     file = run.path / f"ppo-{STEPS}.safetensors"
     if file.exists():
@@ -38,8 +39,9 @@ def ppo_baselines(run: Run, problem: Problem, workers: int, console: Console) ->
     context = multiprocessing.get_context("spawn")
     done = context.Value("q", 0)
     names = (DOMAIN_RANDOMIZATION, ORACLE)
+    count = max(1, min(workers, len(names))) if isinstance(workers, int) else len(names)  # on this machine alone
     with (
-        ProcessPoolExecutor(max(1, min(workers, len(names))), context, initializer=_share, initargs=(done,)) as pool,
+        ProcessPoolExecutor(count, context, initializer=_share, initargs=(done,)) as pool,
         progress(console, "PPO baselines, steps", STEPS * len(names)) as show,
     ):
         futures = [pool.submit(_train, run.config, dict(problem.options), name) for name in names]

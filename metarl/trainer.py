@@ -25,29 +25,42 @@ from metarl.learners.learner import ACTOR
 from metarl.learners.registry import make_learner
 from metarl.problem import Problem
 from metarl.sampling.ledger import SamplingError
-from metarl.sampling.opening import open_sampler
+from metarl.sampling.opening import Workers, open_sampler
+from metarl.sampling.ray_cluster import Cluster, reach
 from metarl.sampling.worker import draw_tasks
 
 CHECKPOINT_SECONDS = 20.0  # what a crash may cost at most
 log = logging.getLogger(__name__)
 
 
-def train(config: Config, out: Path, workers: int = 2, resume: bool = False, console: Console | None = None) -> Run:
+def train(
+    config: Config,
+    out: Path,
+    workers: Workers = 2,
+    resume: bool = False,
+    console: Console | None = None,
+    checkpoint_seconds: float | None = None,
+) -> Run:
     """Train a run in folder `out` to its configured end and return it.
 
-    With resume, the folder's own configuration counts and `config` is not looked at. The numbers do not depend
-    on `workers`, nor on interruptions. SIGINT and SIGTERM end it with a checkpoint, in Interrupted; a second one at
-    once. A checkpoint that cannot be written is tried again later. Raises ValueError for a folder, environment, learner
-    or objective that cannot be used or a folder in which another trainer is at work, OSError if the folder cannot be
-    written, SamplingError if a world fails again and again, FloatingPointError if training diverges (the last good
-    checkpoint stays).
+    With resume, the folder's own configuration counts and `config` is not looked at. The numbers do not depend on
+    `workers`, nor on interruptions. checkpoint_seconds: between checkpoints, by default CHECKPOINT_SECONDS; one that
+    cannot be written is tried again later. SIGINT and SIGTERM end training with a checkpoint, in Interrupted; a second
+    one at once.
+
+    Raises ValueError for a folder, environment, learner or objective that cannot be used, or a folder in which another
+    trainer is at work; OSError if the folder cannot be written; SamplingError if a world fails again and again;
+    FloatingPointError if training diverges (the last good checkpoint stays).
     """
+    apart = CHECKPOINT_SECONDS if checkpoint_seconds is None else checkpoint_seconds
     torch.set_num_threads(1)  # the other cores simulate; and sums keep one order
     if resume:
         config = Run(out).config
     problem = Problem.of(config.env, config.options)
     learner = make_learner(config, problem)
     guided = learner.objective.gather == "guided"
+    if isinstance(workers, Cluster) and problem.robot:
+        reach(workers)  # before anything is made
     run = Run(out) if resume else Run.create(out, config)
     if run.iteration >= config.iterations:
         return run
@@ -114,7 +127,7 @@ def train(config: Config, out: Path, workers: int = 2, resume: bool = False, con
                 show(iteration + 1, _line(figures, rate))
                 if last:
                     _kept(save, out)
-                elif now - saved > CHECKPOINT_SECONDS:
+                elif now - saved > apart:
                     try:
                         save()
                     except OSError as error:

@@ -19,18 +19,16 @@ class Args:
     is installed: the extra `bench`). rollout: whole episodes per second beside stable-baselines3's SubprocVecEnv.
     meta: the exact meta-gradient beside learn2learn's MAML (which says how to install it), and in memory. device: an
     action and a step of adaptation in ONNX Runtime beside torch, memory of the base install, and how well a loop keeps
-    50, 200 and 500 Hz, also while it adapts. cost: the pieces of a training iteration, and by a simulation what more
-    cores would give.
+    50, 200 and 500 Hz, also while it adapts. cost: the parts of an iteration of training, and what they come to on more
+    cores (docs/cost.md).
     """
 
     what: Positional[Literal["sim", "rollout", "meta", "device", "cost"]]
     """What to measure."""
     env: tuple[str, ...] = ()
-    """Environment ids; sim: all of them, rollout: metarl/A1Walk-v0, cost: metarl/A1Uneven-v0, if none is given."""
+    """Environment ids; sim: all of them, rollout: metarl/A1Walk-v0, if none is given."""
     json: Path | None = None
     """File for the figures: one flat object of dotted names, and the machine."""
-    page: Path | None = None
-    """File for cost's page."""
 
 
 def run(args: Args) -> None:
@@ -40,7 +38,7 @@ def run(args: Args) -> None:
     import envs
     from metarl.benchmarks.machine import machine
     from metarl.console import progress, stdout
-    from metarl.files import write_atomic, write_json
+    from metarl.files import write_json
 
     console = stdout()
     if args.what == "sim":
@@ -62,13 +60,10 @@ def run(args: Args) -> None:
         with progress(console, "device", device.STAGES) as show:
             found = device.bench_device(show)
     elif args.what == "cost":
-        from metarl.benchmarks import cost
+        from metarl.benchmarks.cost import TURNS, bench_cost
 
-        env = (*args.env, "metarl/A1Uneven-v0")[0]
-        with progress(console, "cost", cost.STAGES) as show:
-            found = cost.bench_cost(env, show)
-        if args.page:
-            write_atomic(args.page, cost.markdown(found, env).encode())
+        with progress(console, "cost", TURNS) as show:
+            found = bench_cost(show)
     else:
         from metarl.benchmarks.rollout import REPEATS, bench_rollout
 

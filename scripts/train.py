@@ -31,12 +31,17 @@ class Args:
     """Fields of the environment's job, as JSON: '{"ground": ["rough"], "level": 0.5}'."""
     start: str | None = None
     """Folder with a policy to begin with, as scripts/learn.py writes it."""
-    workers: int = 2
-    """Simulating processes; 0 simulates in this one. The numbers do not depend on it."""
+    workers: int | None = None
+    """Simulating processes, 2 unless given; 0 simulates in this one. On a cluster: at most so many actors, by default
+    one for each core, as nodes come and go. The numbers do not depend on it."""
+    ray: str | None = None
+    """Simulate on a Ray cluster: the head's HOST:PORT, or auto: the cluster on this machine, else a new one."""
     seed: int = 0
     """Seed of every random draw of the run."""
     resume: bool = False
     """Go on from the newest checkpoint in --out; every other setting comes from there."""
+    checkpoint_seconds: float | None = None
+    """Between checkpoints, by default 20 s: what a crash may cost at most."""
     iterations: int | None = None
     """Outer steps."""
     tasks: int | None = None
@@ -57,13 +62,15 @@ class Args:
 
 def run(args: Args) -> None:
     # Not at the top: every simulating process imports this file, and needs none of it.
+    from metarl.sampling.opening import workers_of
     from metarl.trainer import train
 
     names = {field.name for field in fields(Args)} & {field.name for field in fields(Config)}
     given = {name: getattr(args, name) for name in names - {"options"} if getattr(args, name) is not None}
     if args.options is not None:
         given["options"] = options_of(args.options)
-    train(replace(default(args.learner, args.objective), **given), args.out, args.workers, args.resume)
+    config = replace(default(args.learner, args.objective), **given)
+    train(config, args.out, workers_of(args.workers, args.ray), args.resume, checkpoint_seconds=args.checkpoint_seconds)
 
 
 if __name__ == "__main__":

@@ -1,286 +1,235 @@
-"""What an iteration of training costs, measured piece by piece, and what that makes on more cores, by a simulation."""
+"""What an iteration costs by its parts, and what that comes to on more cores: a simulation, checked on one and two."""
 
 from __future__ import annotations
 
 import heapq
-import pickle
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
-from multiprocessing import get_context
-from multiprocessing.connection import Connection
+from importlib.util import find_spec
+from multiprocessing import Pipe
 from statistics import median
+from threading import Thread
 from typing import Any
 
 import numpy as np
 import torch
 
 from metarl.benchmarks.machine import clocked
-from metarl.config import Config, default
+from metarl.config import default
 from metarl.console import Show
-from metarl.episodes import Episodes
-from metarl.evidence.tables import table
-from metarl.graphs import act_graph
-from metarl.learners.learner import ACTOR, Learner
+from metarl.episodes import Episodes, Float
+from metarl.learners.inner import inner_steps
+from metarl.learners.learner import ACTOR, ByGradient
 from metarl.learners.registry import make_learner
+from metarl.objectives import tensors
 from metarl.problem import Problem
-from metarl.sampling.processes import make_sampler
-from metarl.sampling.serial import Sampler, SerialSampler
-from metarl.sampling.worker import Actor, Trial, draw_tasks
+from metarl.sampling.opening import open_sampler
+from metarl.sampling.ray_cluster import Cluster, connect, import_ray
+from metarl.sampling.worker import Trial, draw_tasks
 from robots.spec import Array
 
-CORES = (2, 16, 128, 1000)  # of workers, predicted
-CHECKED = (1, 2)  # likewise, and measured here
-TASKS = (10, 1000)  # of an iteration
-EPISODES = 5  # of a trial
-ITERATIONS, REPEATS, ECHOES = 2, 40, 200
-SLOW, SHARE = 0.5, 0.02  # of the usual speed, and how many cores have it
-WIRE = 125e6  # [byte/s], 1 Gbit/s between machines: assumed
-STAGES = 2 + len(CHECKED)
+CORES = (1, 2, 16, 128, 1000)
+TURNS = 6
+REPEATS = 100
+PARAMETERS = 10_000  # of a policy of 64-64
+SMALL: dict[str, Any] = {"env": "metarl/A1Walk-v0", "options": {"horizon": 200}, "hidden": (64, 64), "inner_steps": 1}
+SMALL |= {"tasks": 8, "episodes": 2, "query": 2, "passes": 5}
 
 
 @dataclass(frozen=True)
 class Costs:
-    """Seconds, of one core. trials: what workers took for each of some trials. send, receive: of the trainer for one
-    trial and its episodes (both grow with `out` and `back`, their bytes). between: of the trainer for each task after a
-    round; update: for each task of an iteration. rounds: batches of an iteration, one after the other.
+    """Seconds. episode: of each that was measured, simulating and acting; from these the simulation draws.
+
+    message: of the trainer, for each trial that it hands out and takes back, whatever its size; byte: the same for each
+    byte of its episodes. adapt, update: of the trainer, for each task, in an inner and in the outer step.
     """
 
-    trials: Array
-    send: float
-    receive: float
-    out: int
-    back: int
-    between: float
+    episode: tuple[float, ...]
+    message: float
+    byte: float
+    adapt: float
     update: float
-    rounds: int
-
-    def over(self, wire: float) -> Costs:
-        """The same where workers are on other machines, behind `wire` [byte/s] of the trainer's own."""
-        return replace(self, send=self.send + self.out / wire, receive=self.receive + self.back / wire)
+    episode_bytes: float
 
 
-def makespan(seconds: Sequence[float], speeds: Sequence[float], send: float, receive: float) -> float:
-    """When the last of some trials [s] is back, if whoever is free gets the next one.
+@dataclass(frozen=True)
+class Plan:
+    """An iteration by reward: rounds of trials, one trial per task in each, and adaptation between them."""
 
-    The trainer does one thing at a time: it hands out and takes back, the first come first. speeds: of the workers.
+    tasks: int
+    episodes: int
+    query: int
+    inner_steps: int
+
+    @property
+    def rounds(self) -> tuple[int, ...]:
+        """Episodes of each trial, round by round."""
+        return (self.episodes,) * self.inner_steps + (self.query,)
+
+
+def iteration(costs: Costs, plan: Plan, cores: int, rng: np.random.Generator, slow: float = 0.0) -> float:
+    """Seconds of one iteration with a worker on each of `cores`; the trainer serves one worker at a time.
+
+    slow: share of the cores that take twice as long. A trial is not divided, so beyond one core a task, more wait.
     """
-    now, working, left = 0.0, list[tuple[float, float]](), list(reversed(seconds))
-
-    def hand_out(speed: float) -> None:
-        nonlocal now
-        now += send
-        heapq.heappush(working, (now + left.pop() / speed, speed))
-
-    for speed in speeds[: len(seconds)]:
-        hand_out(speed)
-    while working:
-        ready, speed = heapq.heappop(working)
-        now = max(now, ready) + receive
-        if left:
-            hand_out(speed)
-    return now
+    speed = np.where(rng.random(cores) < slow, 2.0, 1.0)
+    spent = plan.tasks * (costs.update + plan.inner_steps * costs.adapt)
+    for count in plan.rounds:
+        lengths = rng.choice(costs.episode, (plan.tasks, count)).sum(1)
+        spent += _round(lengths, speed, costs.message + costs.byte * costs.episode_bytes * count)
+    return float(spent)
 
 
-def iteration(costs: Costs, tasks: int, cores: int, slow: float, rng: np.random.Generator) -> float:
-    """Seconds of one iteration with `cores` workers, a share `slow` of them at the speed SLOW."""
-    speeds = np.where(rng.random(cores) < slow, SLOW, 1.0).tolist()
-    rounds = [
-        makespan(rng.choice(costs.trials, tasks).tolist(), speeds, costs.send, costs.receive)
-        for _ in range(costs.rounds)
-    ]
-    return sum(rounds) + tasks * (costs.rounds * costs.between + costs.update)
+def _round(lengths: Array, speed: Array, serve: float) -> float:
+    """Until every trial is back: workers ask as they become free, and each answer takes the trainer `serve` seconds."""
+    free = list(range(len(speed)))
+    busy: list[tuple[float, int]] = []  # when each worker at work will be done
+    trainer = 0.0
+    for length in lengths:
+        if free:
+            worker = free.pop()
+        else:
+            at, worker = heapq.heappop(busy)
+            trainer = max(trainer, at) + serve  # its episodes are taken first
+        heapq.heappush(busy, (trainer + length * speed[worker], worker))
+    while busy:
+        trainer = max(trainer, heapq.heappop(busy)[0]) + serve
+    return trainer
 
 
-def expected(costs: Costs, tasks: int, cores: int, slow: float = 0.0) -> float:
-    """The same, mean over REPEATS draws."""
-    return float(np.mean([iteration(costs, tasks, cores, slow, np.random.default_rng(i)) for i in range(REPEATS)]))
+def bench_cost(show: Show) -> dict[str, float]:
+    """The parts of an iteration on A1 by reward, whole ones on one and two processes, and what was predicted for those.
 
-
-class Clocked:
-    """A sampler that notes what each trial took [s]."""
-
-    def __init__(self, sampler: Sampler) -> None:
-        self._sampler, self.trials = sampler, list[float]()
-
-    def sample(self, trials: Sequence[Trial]) -> list[Episodes]:
-        made: list[Episodes] = []
-        for trial in trials:
-            start = time.perf_counter()
-            made += self._sampler.sample([trial])
-            self.trials.append(time.perf_counter() - start)
-        self.last = trials[-1], made[-1]
-        return made
-
-    def close(self) -> None:
-        self._sampler.close()
-
-
-def settings(env: str) -> Config:
-    """Of the run whose iterations are measured: those of docs/robots.md."""
-    return replace(default("metasgd", "reward"), env=env, tasks=TASKS[0], episodes=EPISODES, query=EPISODES)
-
-
-def bench_cost(env: str, show: Show) -> dict[str, float]:
-    """Pieces, measured and predicted iterations [s], predictions over measurements, and predicted speed-ups."""
+    All are measured in turn, so that what else the machine does meets them alike.
+    """
     torch.set_num_threads(1)
-    problem, config = Problem.of(env), settings(env)
+    config = replace(default("metasgd", "reward"), **SMALL)
+    problem = Problem.of(config.env, config.options)
     learner = make_learner(config, problem)
-    actors = {ACTOR: Actor(act_graph(learner.network))}
-    costs = _measure(env, actors, learner, problem)
-    show(1, f"a trial {costs.trials.mean():.2f} s, an update {config.tasks * costs.update:.2f} s")
-    found = {
-        "cost.trial_s": float(costs.trials.mean()),
-        "cost.trial_s_spread": float(costs.trials.std()),
-        "cost.episode_s": float(costs.trials.mean()) / config.episodes,
-        "cost.bytes_out": float(costs.out),
-        "cost.bytes_back": float(costs.back),
-        "cost.send_s": costs.send,
-        "cost.receive_s": costs.receive,
-        "cost.ns_per_byte": 1e9 * (costs.send + costs.receive) / (costs.out + costs.back),
-        "cost.between_s_per_task": costs.between,
+    assert isinstance(learner, ByGradient)
+    tasks = draw_tasks(problem.space, "train", (0, 0), config.tasks)
+    plan = Plan(config.tasks, config.episodes, config.query, config.inner_steps)
+    theta = learner.theta.detach().numpy().copy()
+    singles = [Trial(task, (0, 0, index, 0), 1, "explore", ACTOR, theta) for index, task in enumerate(tasks)]
+    network = {ACTOR: learner.network}
+    found: dict[str, list[float]] = {}
+    episodes: list[float] = []
+
+    def note(name: str, seconds: float) -> None:
+        found.setdefault(name, []).append(seconds)
+
+    with (
+        closing(open_sampler(problem, network, 0)) as here,
+        closing(open_sampler(problem, network, 1)) as one,
+        closing(open_sampler(problem, network, 2)) as two,
+    ):
+        for sampler in (here, one, two):
+            sampler.sample(singles * 2)  # worlds are loaded
+        for turn in range(TURNS):
+            episodes += [clocked(partial(here.sample, [trial])) for trial in singles]
+            for name, sampler in (("1", one), ("2", two)):
+                start = time.perf_counter()
+                batches = learner.gather(sampler, tasks, (0, turn))
+                note(f"gather {name}", time.perf_counter() - start)
+                supports = [tensors(batch) for batch in batches[:-1]]
+                thetas = learner.theta.detach().expand(config.tasks, -1)
+                note("adapt", clocked(partial(inner_steps, learner, thetas, supports)) / config.inner_steps)
+                note("update", clocked(partial(learner.update, batches, 0.0)))
+            show(turn + 1, f"an episode {1e3 * median(episodes):.0f} ms")
+        (sample,) = here.sample(singles[:1])
+    message, byte = _line(_by_pipe, sample)
+    adapt, update = (median(found[name]) / config.tasks for name in ("adapt", "update"))
+    costs = Costs(tuple(episodes), message, byte, adapt, update, _size(sample))
+    result = {
+        "cost.episode_s": float(np.mean(episodes)),
+        "cost.episode_p99_over_mean": float(np.quantile(episodes, 0.99) / np.mean(episodes)),
+        "cost.episode_bytes": costs.episode_bytes,
         "cost.update_s_per_task": costs.update,
+        "cost.adapt_s_per_task": costs.adapt,
+        "cost.message_s": costs.message,
+        "cost.byte_s": costs.byte,
     }
-    for number, cores in enumerate(CHECKED, 2):
-        with closing(make_sampler(env, actors, cores)) as sampler:
-            once = partial(_iteration, learner, sampler, problem)
-            once(ITERATIONS)  # worlds are loaded
-            measured = float(np.mean([clocked(partial(once, at)) for at in range(ITERATIONS)]))
-        predicted = expected(costs, config.tasks, cores)
-        found |= {f"cost.measured_s_{cores}": measured, f"cost.predicted_s_{cores}": predicted}
-        found[f"cost.predicted_over_measured_{cores}"] = predicted / measured
-        show(number, f"{cores} workers: measured {measured:.2f} s, predicted {predicted:.2f} s")
-    for tasks in TASKS:
-        alone = expected(costs, tasks, 1)
-        for cores in CORES:
-            far = costs.over(WIRE) if cores > CORES[0] else costs
-            for name, slow in (("", 0.0), ("_stragglers", SHARE)):
-                found[f"cost.speedup_{tasks}tasks_{cores}cores{name}"] = alone / expected(far, tasks, cores, slow)
-    show(STAGES)
-    return found
+    rng = np.random.default_rng(0)
+    for cores in (1, 2):
+        updates = found["update"][cores - 1 :: 2]
+        measured = [sum(both) for both in zip(found[f"gather {cores}"], updates, strict=True)]
+        predicted = float(np.mean([iteration(costs, plan, cores, rng) for _ in range(200)]))
+        result[f"cost.measured_s.{cores}"] = median(measured)
+        result[f"cost.predicted_s.{cores}"] = predicted
+        result[f"cost.predicted_over_measured.{cores}"] = predicted / median(measured)
+    if find_spec("ray"):
+        message, byte = _line(_by_ray, sample)
+        costs = replace(costs, message=message, byte=byte)
+        result |= {"cost.ray_message_s": message, "cost.ray_byte_s": byte}
+    for count in (20, 1000):
+        large = Plan(count, 20, 20, 2)
+        for share in (0.0, 0.05):
+            for cores in CORES:
+                seconds = float(np.mean([iteration(costs, large, cores, rng, share) for _ in range(5)]))
+                result[f"cost.iteration_s.{count}_tasks.{share:g}_slow.{cores}"] = seconds
+    return result
 
 
-def _iteration(learner: Learner, sampler: Sampler, problem: Problem, at: int) -> None:
-    tasks = draw_tasks(problem.space, "train", (0, at), learner.config.tasks)
-    learner.update(learner.gather(sampler, tasks, (0, at)), 0.0)
+def _size(episodes: Episodes) -> float:
+    return float(sum(field.nbytes for field in vars(episodes).values()))
 
 
-def _measure(env: str, actors: Mapping[str, Actor], learner: Learner, problem: Problem) -> Costs:
-    config, gathered, updated = learner.config, 0.0, 0.0
-    with closing(Clocked(SerialSampler(env, actors))) as sampler:
-        sampler.sample([_trial(learner, problem)])  # its world is loaded
-        sampler.trials.clear()
-        for at in range(ITERATIONS):
-            tasks = draw_tasks(problem.space, "train", (0, at), config.tasks)
-            start = time.perf_counter()
-            batches = learner.gather(sampler, tasks, (0, at))
-            gathered += time.perf_counter() - start
-            updated += clocked(partial(learner.update, batches, 0.0))
-        trial, episodes = sampler.last
-    send, receive = _messages(trial, episodes)
-    return Costs(
-        trials=np.array(sampler.trials),
-        send=send,
-        receive=receive,
-        out=len(pickle.dumps(trial)),
-        back=len(pickle.dumps(episodes)),
-        between=max(0.0, gathered - sum(sampler.trials)) / (ITERATIONS * config.tasks * len(batches)),
-        update=updated / (ITERATIONS * config.tasks),
-        rounds=len(batches),
-    )
+def _line(seconds: Callable[[Episodes], float], sample: Episodes) -> tuple[float, float]:
+    """Seconds of the trainer for a trial and for a byte: of answers of two sizes, the line through them."""
+    ten = sample.map(lambda field: np.concatenate([field] * 10))
+    small, large = seconds(sample), seconds(ten)
+    byte = max(0.0, (large - small) / (_size(ten) - _size(sample)))
+    return max(0.0, small - byte * _size(sample)), byte
 
 
-def _trial(learner: Learner, problem: Problem) -> Trial:
-    (task,) = draw_tasks(problem.space, "train", (0, 0), 1)
-    return Trial(task, (0, 0, 0, 0), 1, "explore", ACTOR, learner.theta.detach().numpy())
+def _by_pipe(answer: Episodes) -> float:
+    """Seconds to take an answer from a process that has it ready, and to hand out a trial's parameters."""
+    ours, theirs = Pipe()
+    theta = np.zeros(PARAMETERS, np.float32)
+
+    def serve() -> None:
+        for _ in range(REPEATS):
+            theirs.send(answer)
+            theirs.recv()
+
+    def take() -> None:
+        ours.recv()
+        ours.send(theta)
+
+    with ours, theirs:
+        thread = Thread(target=serve)
+        thread.start()
+        taken = [clocked(take) for _ in range(REPEATS)]
+        thread.join()
+    return median(taken)
 
 
-def _messages(trial: Trial, episodes: Episodes) -> tuple[float, float]:
-    """Seconds of this process to send a trial through a pipe, and to receive its episodes."""
-    context = get_context("spawn")
-    ours, theirs = context.Pipe()
-    other = context.Process(target=_answer, args=(theirs, episodes), daemon=True)
-    other.start()
-    sends, receives = list[float](), list[float]()
-    for _ in range(ECHOES):
-        sends.append(clocked(partial(ours.send, trial)))
-        while not ours.poll(10.0):  # what the other side takes is not this side's work
-            pass
-        receives.append(clocked(ours.recv))
-    other.kill()
-    return median(sends), median(receives)
+class _Ready:
+    """An actor that has its answer ready."""
+
+    def __init__(self, answer: Episodes) -> None:
+        self._answer = answer
+
+    def run(self, theta: Float) -> Episodes:
+        return self._answer
 
 
-def _answer(connection: Connection, episodes: Episodes) -> None:
-    while True:
-        connection.recv()
-        connection.send(episodes)
+def _by_ray(answer: Episodes) -> float:
+    """The same of two of Ray's actors, through the object store."""
+    mine, ray = connect(Cluster()), import_ray()
+    actors = [ray.remote(num_cpus=1)(_Ready).remote(answer) for _ in range(2)]
+    theta = np.zeros(PARAMETERS, np.float32)
 
+    def take() -> None:
+        ray.get([actor.run.remote(ray.put(theta)) for actor in actors])
 
-def markdown(found: Mapping[str, Any], env: str) -> str:
-    """The page, from figures that `bench_cost` found."""
-    of = {name.removeprefix("cost."): value for name, value in found.items() if name.startswith("cost.")}
-    pieces = [
-        ["an episode", f"{1e3 * of['episode_s']:.1f} ms of a worker"],
-        [
-            f"a trial ({EPISODES} episodes in one world)",
-            f"{of['trial_s']:.2f} s of a worker, ± {of['trial_s_spread']:.2f}",
-        ],
-        ["a trial out", f"{of['bytes_out'] / 1e3:.0f} kB, {1e3 * of['send_s']:.2f} ms of the trainer"],
-        ["its episodes back", f"{of['bytes_back'] / 1e3:.0f} kB, {1e3 * of['receive_s']:.2f} ms of the trainer"],
-        ["a byte moved", f"{of['ns_per_byte']:.2f} ns of the trainer"],
-        ["an inner step of a task", f"{1e3 * of['between_s_per_task']:.1f} ms of the trainer"],
-        ["an update", f"{1e3 * of['update_s_per_task']:.1f} ms of the trainer for each task"],
-    ]
-    checks = [
-        [
-            str(cores),
-            f"{of[f'measured_s_{cores}']:.2f}",
-            f"{of[f'predicted_s_{cores}']:.2f}",
-            f"{of[f'predicted_over_measured_{cores}']:.2f}",
-        ]
-        for cores in CHECKED
-    ]
-    scaled = [
-        [
-            str(cores),
-            *(
-                f"{of[f'speedup_{tasks}tasks_{cores}cores{slow}']:.1f}"
-                for tasks in TASKS
-                for slow in ("", "_stragglers")
-            ),
-        ]
-        for cores in CORES
-    ]
-    columns = [f"{tasks} tasks{slow}" for tasks in TASKS for slow in ("", ", stragglers")]
-    return (
-        PAGE.format(env=env)
-        + table(["piece", "cost"], pieces)
-        + CHECK
-        + table(["workers", "measured [s]", "predicted [s]", "ratio"], checks)
-        + SCALE.format(share=f"{SHARE:.0%}", slow=f"{SLOW:g}", wire=f"{8 * WIRE / 1e9:g}", few=TASKS[0])
-        + table(["workers", *columns], scaled)
-    )
-
-
-PAGE = """# What training costs, and what more cores would give
-
-`python scripts/bench.py cost --json docs/results/bench-cost.json --page docs/cost.md` measures each piece of an
-iteration of `metasgd` by reward on `{env}` and writes this page.
-
-"""
-CHECK = """
-An iteration is a round of trials for each inner step and one for the query; whoever is free gets the next trial; the
-trainer, one process, hands out and takes back, does the inner steps, and updates. A small simulation plays that with
-trials drawn from those measured. Against whole iterations measured here:
-
-"""
-SCALE = """
-What it predicts on more workers, as times faster than one. Beyond this machine, all bytes go through one wire of the
-trainer's with {wire} Gbit/s (assumed). Stragglers: {share} of the workers have {slow} of the usual speed. A round waits
-for its last trial, and a task's trial is one worker's: with {few} tasks no more than {few} workers have work, and where
-there are more tasks the trainer's own part, which no worker shares, is what remains.
-
-"""
+    take()
+    seconds = median(clocked(take) for _ in range(REPEATS)) / len(actors)
+    for actor in actors:
+        ray.kill(actor)
+    if mine:
+        ray.shutdown()
+    return seconds

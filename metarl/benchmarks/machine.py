@@ -11,7 +11,8 @@ from pathlib import Path
 from statistics import median
 
 PACKAGES = (
-    "numpy", "pybullet", "mujoco", "torch", "onnxruntime", "gymnasium", "stable-baselines3", "panda-gym", "learn2learn"
+    "numpy", "pybullet", "mujoco", "torch", "onnxruntime", "gymnasium", "stable-baselines3", "panda-gym", "learn2learn",
+    "ray",
 )  # fmt: skip
 
 

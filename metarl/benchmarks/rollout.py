@@ -1,9 +1,12 @@
-"""Whole episodes collected per second, beside stable-baselines3's parallel environments."""
+"""Whole episodes collected per second, beside stable-baselines3's parallel environments and on Ray."""
 
 from __future__ import annotations
 
+import os
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from functools import partial
+from importlib.util import find_spec
 from statistics import median
 
 import numpy as np
@@ -12,20 +15,25 @@ from stable_baselines3 import PPO
 from stable_baselines3.common.vec_env import SubprocVecEnv
 
 from envs.robot_env import make
-from metarl.benchmarks.machine import clocked
+from metarl.benchmarks.machine import clocked, in_turn, ratio
 from metarl.console import Show
 from metarl.graphs import act_graph
 from metarl.networks import MLP
 from metarl.sampling.processes import make_sampler
+from metarl.sampling.ray_cluster import Cluster, RaySampler
 from metarl.sampling.worker import Actor, Trial, draw_tasks
 
 HIDDEN = (64, 64)
 TRIALS, REPEATS, SECONDS = 16, 3, 4.0
 THEIRS = (2, 4, 8)  # environments
+TURNS = 12  # of Ray and processes
 
 
 def bench_rollout(name: str, show: Show) -> dict[str, float]:
-    """Steps per second of one and two processes that act for themselves, and of SubprocVecEnv at its best."""
+    """Steps per second of one and two processes that act for themselves, and of SubprocVecEnv at its best.
+
+    Where Ray is installed, also two of its actors' throughput over that of two processes.
+    """
     torch.set_num_threads(1)
     env = make(name)
     network = MLP(env.interface.observation_size, env.interface.action_size, HIDDEN)
@@ -50,8 +58,22 @@ def bench_rollout(name: str, show: Show) -> dict[str, float]:
     return {
         "rollout.steps_per_s_over_sb3_subproc": found["ours 2"] / best,
         "rollout.two_process_efficiency": found["ours 2"] / (2 * found["ours 1"]),
+        **({"rollout.ray_over_processes": _ray(name, actors, trials)} if find_spec("ray") else {}),
         **{f"rollout.steps_per_s.{key.replace(' ', '_')}": value for key, value in found.items()},
     }
+
+
+def _ray(name: str, actors: Mapping[str, Actor], trials: Sequence[Trial]) -> float:
+    """Throughput of two actors over that of two processes, in turn, all of them ready."""
+    with (
+        closing(make_sampler(name, actors, 2)) as processes,
+        closing(RaySampler(name, actors, Cluster("auto", 2), {})) as cluster,
+    ):
+        while cluster.actors < min(2, os.cpu_count() or 1):
+            cluster.sample(trials)
+        processes.sample(trials)
+        work = [partial(clocked, partial(sampler.sample, trials)) for sampler in (processes, cluster)]
+        return ratio(*in_turn(TURNS, *work))
 
 
 def _sb3(name: str, count: int) -> float:

@@ -10,18 +10,31 @@ from metarl.networks import MLP
 from metarl.problem import Problem
 from metarl.sampling.batch import BatchSampler
 from metarl.sampling.processes import make_sampler
+from metarl.sampling.ray_cluster import Cluster, RaySampler
 from metarl.sampling.serial import Sampler
 from metarl.sampling.worker import Actor
 
+Workers = int | Cluster  # processes of this machine, or a cluster's actors
+
+
+def workers_of(processes: int | None, ray: str | None) -> Workers:
+    """As command lines give them: two processes unless told otherwise, or a cluster."""
+    if ray is not None:
+        return Cluster(ray, processes)
+    return 2 if processes is None else processes
+
 
 def open_sampler(
-    problem: Problem, networks: Mapping[str, MLP | Memory], workers: int, privileged: Sequence[str] = ()
+    problem: Problem, networks: Mapping[str, MLP | Memory], workers: Workers, privileged: Sequence[str] = ()
 ) -> Sampler:
     """networks: by the name that trials give their actor; those in `privileged` also see the encoded task.
 
-    workers: processes; 0 simulates in this one, and so does any number in the papers' worlds, which are rows of arrays.
+    workers: processes, or a cluster; 0 simulates in this one, and so does anything in the papers' worlds, which are
+    rows of arrays.
     """
     if problem.classic:
         return BatchSampler(problem.classic, networks, privileged)
     actors = {name: Actor(act_graph(network), name in privileged) for name, network in networks.items()}
+    if isinstance(workers, Cluster):
+        return RaySampler(problem.env, actors, workers, problem.options)
     return make_sampler(problem.env, actors, workers, problem.options)

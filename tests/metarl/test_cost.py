@@ -1,43 +1,36 @@
-"""The cost model's simulation: limits that must hold whatever trials take."""
+"""The cost model, on cases that can be counted by hand."""
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from metarl.benchmarks.cost import Costs, expected, makespan
+from metarl.benchmarks.cost import Costs, Plan, iteration
 
-TRIALS = st.lists(st.floats(0.01, 10), min_size=1, max_size=30)
-
-
-def test_one_worker_does_one_after_the_other():
-    assert makespan([1, 2, 3], [1.0], 0.1, 0.2) == pytest.approx(6 + 3 * 0.3)
-    assert makespan([1, 2, 3], [0.5], 0.0, 0.0) == pytest.approx(12)
+PLAN = Plan(tasks=6, episodes=2, query=3, inner_steps=1)
+FREE = Costs((1.0,), message=0, byte=0, adapt=0, update=0, episode_bytes=0)
 
 
-def test_whoever_is_free_gets_the_next():
-    assert makespan([3, 1, 1, 1], [1.0, 1.0], 0.0, 0.0) == pytest.approx(3)
-    assert makespan([1, 1, 1], [1.0, 0.25], 0.0, 0.0) == pytest.approx(4)  # the straggler took one of the first two
+def seconds(costs: Costs, cores: int, plan: Plan = PLAN, slow: float = 0.0) -> float:
+    return iteration(costs, plan, cores, np.random.default_rng(0), slow)
 
 
-def test_the_trainer_does_one_thing_at_a_time():
-    assert makespan([1, 1], [1.0, 1.0], 0.5, 0.25) == pytest.approx(2.25)  # out at 0.5 and 1.0, back at 1.75 and 2.25
-    assert makespan([0.001] * 100, [1.0] * 100, 0.1, 0.1) == pytest.approx(20, rel=0.01)
+def test_episodes_are_shared_among_cores_but_a_trial_is_not():
+    assert seconds(FREE, 1) == 6 * (2 + 3)
+    assert seconds(FREE, 2) == 3 * (2 + 3)
+    assert seconds(FREE, 4) == 2 * (2 + 3)  # two of four wait in the second turn
+    assert seconds(FREE, 6) == seconds(FREE, 1000) == 2 + 3
 
 
-@given(TRIALS, st.integers(1, 40), st.floats(0, 0.1), st.floats(0, 0.1))
-def test_it_is_never_less_than_it_can_be_nor_more_than_it_must(trials, cores, send, receive):
-    found = makespan(trials, [1.0] * cores, send, receive)
-    ahead = len(trials) * (send + receive)
-    assert found >= max(max(trials) + send + receive, sum(trials) / cores, ahead) - 1e-9
-    assert found <= sum(trials) / cores + max(trials) + ahead + 1e-9  # Graham's bound, and the trainer's own work
-    assert makespan(trials, [0.5] * cores, send, receive) >= found - 1e-9
+def test_the_trainers_own_work_does_not_shrink():
+    costs = Costs((0.0,), message=0, byte=0, adapt=0.1, update=0.2, episode_bytes=0)
+    assert seconds(costs, 1) == seconds(costs, 1000) == pytest.approx(6 * 0.3)
 
 
-def test_more_workers_help_until_tasks_or_the_trainer_bind():
-    costs = Costs(np.array([1.0]), 1e-4, 1e-4, 1000, 1000, 0.0, 0.01, 3)
-    seconds = {cores: expected(costs, 10, cores) for cores in (1, 2, 10, 1000)}
-    assert seconds[1] / seconds[2] == pytest.approx(2, rel=0.02)
-    assert seconds[1000] == pytest.approx(seconds[10], rel=0.01)  # ten tasks, ten workers
-    assert expected(costs, 10, 10, slow=1.0) == pytest.approx(2 * seconds[10], rel=0.05)
-    assert expected(costs.over(1e4), 10, 10) > 3 * 10 * 0.2  # of 100 ms for each trial out, and as much back
+def test_the_trainer_serves_one_worker_at_a_time():
+    costs = Costs((0.0,), message=0.5, byte=0.25, adapt=0, update=0, episode_bytes=2)
+    assert seconds(costs, 1000) == pytest.approx(6 * (0.5 + 0.5 * 2) + 6 * (0.5 + 0.5 * 3))
+
+
+def test_a_round_waits_for_its_slowest():
+    assert seconds(FREE, 6, slow=1.0) == 2 * (2 + 3)
+    spread = Costs((0.5, 1.5), message=0, byte=0, adapt=0, update=0, episode_bytes=0)
+    assert seconds(spread, 6) > seconds(FREE, 6)
