@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import closing
+from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
@@ -29,7 +30,7 @@ from metarl.objectives import Reward, tensors
 from metarl.ppo import STEPS as PPO_STEPS
 from metarl.ppo import ppo_baselines
 from metarl.problem import Problem
-from metarl.sampling.opening import open_sampler
+from metarl.sampling.opening import Workers, open_sampler
 from metarl.sampling.serial import Sampler
 from metarl.sampling.worker import Trial, draw_tasks
 from metarl.scores import Row, Score
@@ -189,16 +190,19 @@ def evaluate(
     steps: int = 3,
     episodes: int = 5,
     seed: int = 1,
-    workers: int = 2,
+    workers: Workers = 2,
     console: Console | None = None,
     step_sizes: Mapping[str, float] | None = None,
+    engine: str = "pybullet",
 ) -> dict[str, Any]:
     """Adaptation over 0 ... steps steps and the baselines, as plain values. Several runs: of other training seeds.
 
     A step is a gradient step, a round of search, or an attempt remembered. tasks: worlds drawn from the split;
     episodes: attempts per task and row, by the mean action, with other targets and noise than in adaptation. Intervals
     are 95 % bootstrap over tasks and seeds. step_sizes: of fine-tuning, if known already (`finetune_step_sizes` of
-    another evaluation); by default found on training tasks. Raises ValueError for runs that differ in more than seed.
+    another evaluation); by default found on training tasks. engine: of everything that is judged here, adaptation and
+    fine-tuning included; all was trained in PyBullet. Raises ValueError for runs that differ in more than seed, or an
+    engine that is not there.
     """
     for name, value, least in (("tasks", tasks, 2), ("steps", steps, 1), ("episodes", episodes, 1)):
         if value < least:
@@ -215,7 +219,7 @@ def evaluate(
     measured: list[Rows] = []
     sizes = dict(step_sizes or {})
     for run in runs:
-        measured.append(_measure(run, split, tasks, steps, episodes, seed, workers, console, sizes))
+        measured.append(_measure(run, split, tasks, steps, episodes, seed, workers, console, sizes, engine))
     rows = {
         name: [
             Row(row.steps, row.episodes, row.seconds, Score.join([found[name][index].score for found in measured]))
@@ -238,7 +242,7 @@ def evaluate(
         "seed": seed,
         "training_seeds": [run.config.seed for run in runs],
         "iterations": runs[0].iteration,
-        "engine": "pybullet" if problem.robot else "numpy",
+        "engine": engine if problem.robot else "numpy",
         "measure": problem.measure._asdict(),
         "training_steps": {"learner": simulated, "baselines": simulated if guided else PPO_STEPS},
         "curve": values.pop(ACTOR),
@@ -262,12 +266,15 @@ def _measure(
     steps: int,
     episodes: int,
     seed: int,
-    workers: int,
+    workers: Workers,
     console: Console,
     sizes: dict[str, float],
+    engine: str,
 ) -> Rows:
     """One run's rows; `sizes` of fine-tuning are looked for where they are missing, and kept."""
     learner, problem, state = load_learner(run)
+    if engine != "pybullet" and problem.robot is None:
+        raise ValueError(f"{run.config.env} has no robot, expected one for engine {engine!r}; leave it out")
     guided = learner.objective.gather == "guided"
     nets = networks(run.config, problem)
     if guided and not all(f"baseline.{name}" in state for name in nets):
@@ -277,7 +284,8 @@ def _measure(
     policies = {ACTOR: learner.network, **nets}
     names = [name for name in FINE_TUNING if guided or name == "finetune"]
     shown = progress(console, f"evaluating on {split} tasks", 4 + len(names))
-    with closing(open_sampler(problem, policies, workers, (ORACLE,))) as sampler, shown as show:
+    there = replace(problem, options={**problem.options, "engine": engine}) if problem.robot else problem
+    with closing(open_sampler(there, policies, workers, (ORACLE,))) as sampler, shown as show:
         evaluator = Evaluator(learner, problem, sampler)
         where = draw_tasks(problem.space, split, (seed, EVALUATION), tasks), (seed, EVALUATION)
         rows: Rows = {}

@@ -41,10 +41,10 @@ PATIENCE = 2  # refusals in a row
 def pack(run: Run, out: Path, evaluations: Sequence[Mapping[str, Any]] = (), key: Path | None = None) -> Report:
     """Export, verify against torch, and only then write the bundle; returns what verification found.
 
-    evaluations: results of this run, which travel in the manifest under their splits. key: PEM file of the private key
-    to sign it with. Verification and golden
-    vectors use motions or attempts on training tasks. Raises export's VerificationError if torch and ONNX Runtime
-    disagree, and ValueError for a run without a checkpoint, results of another run, or a path that cannot be used.
+    evaluations: results of this run, which travel in the manifest under their splits (and engines). key: PEM file of
+    the private key to sign it with. Verification and golden vectors use motions or attempts on training tasks. Raises
+    export's VerificationError if torch and ONNX Runtime disagree, and ValueError for a run without a checkpoint,
+    results of another run, or a path that cannot be used.
     """
     torch.set_num_threads(1)
     learner, problem, _ = load_learner(run)
@@ -66,7 +66,7 @@ def pack(run: Run, out: Path, evaluations: Sequence[Mapping[str, Any]] = (), key
         "limits": Limits.of(robot.spec),
         "learner": config.learner,
         "provenance": {"config": config.to_dict(), "iterations": run.iteration, "engine": "pybullet"},
-        "evaluation": {results["split"]: dict(results) for results in evaluations} or None,
+        "evaluation": {_told(results): dict(results) for results in evaluations} or None,
     }
     if isinstance(learner, ByGradient):
         report, contents = _by_gradient(learner, theta, lived, common)
@@ -77,6 +77,12 @@ def pack(run: Run, out: Path, evaluations: Sequence[Mapping[str, Any]] = (), key
     out.parent.mkdir(parents=True, exist_ok=True)
     write(out, contents, key)
     return report
+
+
+def _told(results: Mapping[str, Any]) -> str:
+    """What an evaluation is called in the manifest: its split, and the engine where nothing was trained."""
+    split, engine = str(results["split"]), results.get("engine", "pybullet")
+    return split if engine in ("pybullet", "numpy") else f"{split}-{engine}"
 
 
 def _lived(learner: Learner, problem: Problem, theta: Float) -> list[Episodes]:

@@ -63,8 +63,9 @@ def in_unit(unit: str) -> tuple[float, str]:
 
 def title(results: Mapping[str, Any]) -> str:
     seeds = ", ".join(str(seed) for seed in results["training_seeds"])
+    where = results["env"] + (", in MuJoCo" if results.get("engine") == "mujoco" else "")
     return (
-        f"{results['env']}, objective {results['objective']}, {results['tasks']} {results['split']} tasks, "
+        f"{where}, objective {results['objective']}, {results['tasks']} {results['split']} tasks, "
         f"training seeds {seeds}, evaluation seed {results['seed']}"
     )
 

@@ -32,8 +32,12 @@ class Args:
     """Judged attempts per world and row."""
     seed: int = 1
     """Seed of worlds and noise."""
-    workers: int = 2
-    """Simulating processes; 0 simulates in this one."""
+    workers: int | None = None
+    """Simulating processes, 2 unless given; 0 simulates in this one. On a cluster: at most so many actors."""
+    ray: str | None = None
+    """Simulate on a Ray cluster: the head's HOST:PORT, or auto: the cluster on this machine, else a new one."""
+    engine: Literal["pybullet", "mujoco"] = "pybullet"
+    """Which engine simulates; in MuJoCo nothing was trained."""
     json: Path | None = None
     """File for the results."""
 
@@ -44,6 +48,7 @@ def run(args: Args) -> None:
     from metarl.evaluation import evaluate
     from metarl.files import write_json
     from metarl.report import table
+    from metarl.sampling.opening import workers_of
 
     console = stdout()
     results = evaluate(
@@ -53,8 +58,9 @@ def run(args: Args) -> None:
         args.steps,
         args.episodes,
         args.seed,
-        args.workers,
+        workers_of(args.workers, args.ray),
         console,
+        engine=args.engine,
     )
     console.print(table(results))
     if args.json:

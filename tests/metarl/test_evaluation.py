@@ -80,6 +80,16 @@ def untrained_baselines(run: Run) -> None:
     write_atomic(run.path / f"ppo-{STEPS}.safetensors", save(thetas))
 
 
+def test_it_is_judged_in_an_engine_where_nothing_was_trained(copied: Callable[[str], Run]):
+    pytest.importorskip("mujoco")
+    run = copied("demonstration")
+    here, there = (evaluate(run, tasks=3, steps=1, workers=0, engine=name) for name in ("pybullet", "mujoco"))
+    assert (here["engine"], there["engine"]) == ("pybullet", "mujoco")
+    for one, other in zip(here["curve"], there["curve"], strict=True):
+        assert one["error"] != other["error"]
+        assert abs(one["error"]["mean"] - other["error"]["mean"]) < 0.05  # [m], of the same worlds
+
+
 def test_a_run_by_reward_is_evaluated_beside_its_baselines(copied: Callable[[str], Run]):
     run = copied("reward")
     untrained_baselines(run)
