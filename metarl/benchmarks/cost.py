@@ -33,6 +33,7 @@ from robots.spec import Array
 
 CORES = (1, 2, 16, 128, 1000)
 TURNS = 6
+MORE = 10  # times the episodes, to see what the outer step costs for each
 REPEATS = 100
 PARAMETERS = 10_000  # of a policy of 64-64
 SMALL: dict[str, Any] = {"env": "metarl/A1Walk-v0", "options": {"horizon": 200}, "hidden": (64, 64), "inner_steps": 1}
@@ -44,7 +45,8 @@ class Costs:
     """Seconds. episode: of each that was measured, simulating and acting; from these the simulation draws.
 
     message: of the trainer, for each trial that it hands out and takes back, whatever its size; byte: the same for each
-    byte of its episodes. adapt, update: of the trainer, for each task, in an inner and in the outer step.
+    byte of its episodes. adapt, update: of the trainer, for each episode that an inner, or the outer, step learns from;
+    fixed: the same of the outer step, however few they are.
     """
 
     episode: tuple[float, ...]
@@ -53,6 +55,7 @@ class Costs:
     adapt: float
     update: float
     episode_bytes: float
+    fixed: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -76,7 +79,8 @@ def iteration(costs: Costs, plan: Plan, cores: int, rng: np.random.Generator, sl
     slow: share of the cores that take twice as long. A trial is not divided, so beyond one core a task, more wait.
     """
     speed = np.where(rng.random(cores) < slow, 2.0, 1.0)
-    spent = plan.tasks * (costs.update + plan.inner_steps * costs.adapt)
+    adapted = plan.tasks * plan.inner_steps * plan.episodes
+    spent = costs.fixed + adapted * costs.adapt + (adapted + plan.tasks * plan.query) * costs.update
     for count in plan.rounds:
         lengths = rng.choice(costs.episode, (plan.tasks, count)).sum(1)
         spent += _round(lengths, speed, costs.message + costs.byte * costs.episode_bytes * count)
@@ -138,28 +142,41 @@ def bench_cost(show: Show) -> dict[str, float]:
                 thetas = learner.theta.detach().expand(config.tasks, -1)
                 note("adapt", clocked(partial(inner_steps, learner, thetas, supports)) / config.inner_steps)
                 note("update", clocked(partial(learner.update, batches, 0.0)))
+            many = [batch.map(lambda field: np.concatenate([field] * MORE, 1)) for batch in batches]
+            note("update many", clocked(partial(learner.update, many, 0.0)))
+            note("one", clocked(partial(one.sample, singles)))
+            note("two", clocked(partial(two.sample, singles * 2)))
             show(turn + 1, f"an episode {1e3 * median(episodes):.0f} ms")
         (sample,) = here.sample(singles[:1])
     message, byte = _line(_by_pipe, sample)
-    adapt, update = (median(found[name]) / config.tasks for name in ("adapt", "update"))
-    costs = Costs(tuple(episodes), message, byte, adapt, update, _size(sample))
+    adapted = config.tasks * config.episodes
+    learned = adapted * config.inner_steps + config.tasks * config.query
+    few, more = median(found["update"]), median(found["update many"])
+    update = max(0.0, more - few) / ((MORE - 1) * learned)
+    adapt, fixed = median(found["adapt"]) / adapted, max(0.0, few - update * learned)
+    costs = Costs(tuple(episodes), message, byte, adapt, update, _size(sample), fixed)
     result = {
         "cost.episode_s": float(np.mean(episodes)),
         "cost.episode_p99_over_mean": float(np.quantile(episodes, 0.99) / np.mean(episodes)),
         "cost.episode_bytes": costs.episode_bytes,
-        "cost.update_s_per_task": costs.update,
-        "cost.adapt_s_per_task": costs.adapt,
+        "cost.update_s_per_episode": costs.update,
+        "cost.update_s_fixed": costs.fixed,
+        "cost.adapt_s_per_episode": costs.adapt,
         "cost.message_s": costs.message,
         "cost.byte_s": costs.byte,
     }
+    # Two at once share the machine with each other and with all else on it, so an episode takes longer.
+    busy = sum(found["two"]) / sum(found["one"])
+    result["cost.episode_two_at_once_over_one"] = busy
     rng = np.random.default_rng(0)
     for cores in (1, 2):
         updates = found["update"][cores - 1 :: 2]
         measured = [sum(both) for both in zip(found[f"gather {cores}"], updates, strict=True)]
-        predicted = float(np.mean([iteration(costs, plan, cores, rng) for _ in range(200)]))
-        result[f"cost.measured_s.{cores}"] = median(measured)
+        mine = costs if cores == 1 else replace(costs, episode=tuple(busy * one for one in episodes))
+        predicted = float(np.mean([iteration(mine, plan, cores, rng) for _ in range(200)]))
+        result[f"cost.measured_s.{cores}"] = float(np.mean(measured))
         result[f"cost.predicted_s.{cores}"] = predicted
-        result[f"cost.predicted_over_measured.{cores}"] = predicted / median(measured)
+        result[f"cost.predicted_over_measured.{cores}"] = predicted / float(np.mean(measured))
     if find_spec("ray"):
         message, byte = _line(_by_ray, sample)
         costs = replace(costs, message=message, byte=byte)
@@ -167,8 +184,8 @@ def bench_cost(show: Show) -> dict[str, float]:
     for count in (20, 1000):
         large = Plan(count, 20, 20, 2)
         for share in (0.0, 0.05):
-            for cores in CORES:
-                seconds = float(np.mean([iteration(costs, large, cores, rng, share) for _ in range(5)]))
+            for cores in CORES if not share else CORES[2:]:
+                seconds = float(np.mean([iteration(costs, large, cores, rng, share) for _ in range(10)]))
                 result[f"cost.iteration_s.{count}_tasks.{share:g}_slow.{cores}"] = seconds
     return result
 

@@ -21,8 +21,8 @@ def test_episodes_are_shared_among_cores_but_a_trial_is_not():
 
 
 def test_the_trainers_own_work_does_not_shrink():
-    costs = Costs((0.0,), message=0, byte=0, adapt=0.1, update=0.2, episode_bytes=0)
-    assert seconds(costs, 1) == seconds(costs, 1000) == pytest.approx(6 * 0.3)
+    costs = Costs((0.0,), message=0, byte=0, adapt=0.1, update=0.2, episode_bytes=0, fixed=3)
+    assert seconds(costs, 1) == seconds(costs, 1000) == pytest.approx(12 * 0.1 + 30 * 0.2 + 3)
 
 
 def test_the_trainer_serves_one_worker_at_a_time():
