@@ -29,8 +29,6 @@ class Args:
     """Environment ids; sim: all of them, rollout: metarl/A1Walk-v0, if none is given."""
     json: Path | None = None
     """File for the figures: one flat object of dotted names, and the machine."""
-    page: Path | None = None
-    """File for cost's page."""
 
 
 def run(args: Args) -> None:
@@ -40,7 +38,7 @@ def run(args: Args) -> None:
     import envs
     from metarl.benchmarks.machine import machine
     from metarl.console import progress, stdout
-    from metarl.files import write_atomic, write_json
+    from metarl.files import write_json
 
     console = stdout()
     if args.what == "sim":
@@ -62,12 +60,10 @@ def run(args: Args) -> None:
         with progress(console, "device", device.STAGES) as show:
             found = device.bench_device(show)
     elif args.what == "cost":
-        from metarl.benchmarks.cost import TURNS, bench_cost, markdown
+        from metarl.benchmarks.cost import TURNS, bench_cost
 
         with progress(console, "cost", TURNS) as show:
             found = bench_cost(show)
-        if args.page:
-            write_atomic(args.page, markdown(found).encode())
     else:
         from metarl.benchmarks.rollout import REPEATS, bench_rollout
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import heapq
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
@@ -17,11 +17,11 @@ from typing import Any
 import numpy as np
 import torch
 
+from envs.tasks import Task
 from metarl.benchmarks.machine import clocked
 from metarl.config import default
 from metarl.console import Show
 from metarl.episodes import Episodes, Float
-from metarl.evidence.tables import table
 from metarl.learners.inner import inner_steps
 from metarl.learners.learner import ACTOR, ByGradient
 from metarl.learners.registry import make_learner
@@ -33,7 +33,6 @@ from metarl.sampling.worker import Trial, draw_tasks
 from robots.spec import Array
 
 CORES = (1, 2, 16, 128, 1000)
-LARGE, SLOW = (20, 1000), (0.0, 0.05)  # tasks of an iteration; share of cores that take twice as long
 TURNS = 6
 MORE = 10  # times the episodes, to see what the outer step costs for each
 REPEATS = 100
@@ -116,11 +115,18 @@ def bench_cost(show: Show) -> dict[str, float]:
     problem = Problem.of(config.env, config.options)
     learner = make_learner(config, problem)
     assert isinstance(learner, ByGradient)
-    tasks = draw_tasks(problem.space, "train", (0, 0), config.tasks)
     plan = Plan(config.tasks, config.episodes, config.query, config.inner_steps)
-    theta = learner.theta.detach().numpy().copy()
-    singles = [Trial(task, (0, 0, index, 0), 1, "explore", ACTOR, theta) for index, task in enumerate(tasks)]
+    theta, untrained = (
+        learner.theta.detach().numpy().copy(),
+        {name: one.clone() for name, one in learner.state().items()},
+    )
     network = {ACTOR: learner.network}
+
+    def alone(turn: int) -> tuple[list[Task], list[Trial]]:
+        """The tasks of a turn's iteration, and an episode of each."""
+        tasks = draw_tasks(problem.space, "train", (0, turn), config.tasks)
+        return tasks, [Trial(task, (0, turn, i, 0), 1, "explore", ACTOR, theta) for i, task in enumerate(tasks)]
+
     found: dict[str, list[float]] = {}
     episodes: list[float] = []
 
@@ -133,8 +139,9 @@ def bench_cost(show: Show) -> dict[str, float]:
         closing(open_sampler(problem, network, 2)) as two,
     ):
         for sampler in (here, one, two):
-            sampler.sample(singles * 2)  # worlds are loaded
+            sampler.sample(alone(0)[1] * 2)  # worlds are loaded
         for turn in range(TURNS):
+            tasks, singles = alone(turn)
             episodes += [clocked(partial(here.sample, [trial])) for trial in singles]
             for name, sampler in (("1", one), ("2", two)):
                 start = time.perf_counter()
@@ -144,8 +151,10 @@ def bench_cost(show: Show) -> dict[str, float]:
                 thetas = learner.theta.detach().expand(config.tasks, -1)
                 note("adapt", clocked(partial(inner_steps, learner, thetas, supports)) / config.inner_steps)
                 note("update", clocked(partial(learner.update, batches, 0.0)))
+                learner.load(untrained)  # another policy would fall later or sooner
             many = [batch.map(lambda field: np.concatenate([field] * MORE, 1)) for batch in batches]
             note("update many", clocked(partial(learner.update, many, 0.0)))
+            learner.load(untrained)
             note("one", clocked(partial(one.sample, singles)))
             note("two", clocked(partial(two.sample, singles * 2)))
             show(turn + 1, f"an episode {1e3 * median(episodes):.0f} ms")
@@ -183,73 +192,13 @@ def bench_cost(show: Show) -> dict[str, float]:
         message, byte = _line(_by_ray, sample)
         costs = replace(costs, message=message, byte=byte)
         result |= {"cost.ray_message_s": message, "cost.ray_byte_s": byte}
-    for count in LARGE:
+    for count in (20, 1000):
         large = Plan(count, 20, 20, 2)
-        for share in SLOW:
+        for share in (0.0, 0.05):
             for cores in CORES if not share else CORES[2:]:
                 seconds = float(np.mean([iteration(costs, large, cores, rng, share) for _ in range(10)]))
                 result[f"cost.iteration_s.{count}_tasks.{share:g}_slow.{cores}"] = seconds
     return result
-
-
-def markdown(found: Mapping[str, float]) -> str:
-    """The page, from figures that `bench_cost` found."""
-    of = {name.removeprefix("cost."): value for name, value in found.items()}
-    parts = [
-        ["an episode of 200 steps", f"{1e3 * of['episode_s']:.0f} ms of a worker; {of['episode_bytes'] / 1e3:.0f} kB"],
-        ["an inner step", f"{1e3 * of['adapt_s_per_episode']:.2f} ms of the trainer for each episode it learns from"],
-        [
-            "an update",
-            f"{1e3 * of['update_s_per_episode']:.2f} ms of the trainer for each episode, and "
-            f"{1e3 * of['update_s_fixed']:.0f} ms",
-        ],
-    ]
-    for name, prefix in (("a process", ""), ("Ray", "ray_")):
-        if f"{prefix}message_s" in of:
-            message, byte = 1e3 * of[f"{prefix}message_s"], 1e9 * of[f"{prefix}byte_s"]
-            cost = f"{message:.2f} ms of the trainer, and {byte:.2f} ns for each byte"
-            parts.append([f"a trial out to {name}, and back", cost])
-    checks = [
-        [
-            str(cores),
-            *(f"{of[f'{name}_s.{cores}']:.2f}" for name in ("measured", "predicted")),
-            f"{of[f'predicted_over_measured.{cores}']:.2f}",
-        ]
-        for cores in (1, 2)
-    ]
-    columns = [(count, share) for count in LARGE for share in SLOW]
-    scaled = [
-        [str(cores), *(f"{of[f'iteration_s.{count}_tasks.{share:g}_slow.{cores}']:.0f}" for count, share in columns)]
-        for cores in CORES
-    ]
-    titles = [f"{count} tasks" + (f", {share:.0%} of cores slow" if share else "") for count, share in columns]
-    return PAGE.format(
-        parts=table(["part", "cost"], parts),
-        checks=table(["processes", "measured [s]", "predicted [s]", "ratio"], checks),
-        scaled=table(["cores", *titles], scaled),
-        few=LARGE[0],
-    )
-
-
-PAGE = """# What an iteration of training costs, and what more cores bring
-
-`python scripts/bench.py cost --json docs/results/bench-cost.json --page docs/cost.md` measures the parts of an
-iteration (`metasgd` by reward on A1, a 64-64 policy) and writes this page.
-
-{parts}
-A small simulation (`metarl/benchmarks/cost.py`) draws episodes from those measured and plays an iteration: a round of
-trials before each inner step and one for the query, a trial to whoever is free, and one trainer that hands out, takes
-back, adapts and updates. Against whole iterations measured in the same minutes:
-
-{checks}
-Seconds of an iteration of 20 episodes a trial and two inner steps, by the same simulation (slow cores take twice as
-long):
-
-{scaled}
-A round waits for its last trial, and a trial is not divided: with {few} tasks no more than {few} cores have work. With
-many tasks what remains is the trainer, whose part no core shares; then runs side by side (`scripts/sweep.py`) use the
-cores better than one large run.
-"""
 
 
 def _size(episodes: Episodes) -> float:

@@ -96,15 +96,19 @@ def nodes() -> Iterator[object]:
     nodes.shutdown()
 
 
-def simulators() -> list[int]:
-    """Processes of actors."""
+def simulators(nodes) -> list[int]:
+    """Processes of these nodes' actors, and of no other cluster's on this machine."""
+    raylets = {one.process.pid for node in nodes.list_all_nodes() for one in node.all_processes["raylet"]}
     found = []
     for folder in Path("/proc").glob("[0-9]*"):
         try:
-            name = (folder / "cmdline").read_bytes()
+            name, parent = (
+                (folder / "cmdline").read_bytes(),
+                (folder / "stat").read_text().rpartition(")")[2].split()[1],
+            )
         except OSError:
             continue
-        if name.startswith(b"ray::_Simulator"):
+        if name.startswith(b"ray::_Simulator") and int(parent) in raylets:
             found.append(int(folder.name))
     return sorted(found)
 
@@ -113,7 +117,7 @@ def test_bytes_survive_killed_actors_killed_nodes_and_new_ones(
     nodes, tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ):
     monkeypatch.setattr(trainer, "CHECKPOINT_SECONDS", 0)
-    config = tiny("reward", iterations=50, tasks=4)
+    config = tiny("reward", iterations=40, tasks=4)
     whole = train(config, tmp_path / "whole", workers=0)
     run = Run.create(tmp_path / "run", config)
 
@@ -125,11 +129,11 @@ def test_bytes_survive_killed_actors_killed_nodes_and_new_ones(
     thread = threading.Thread(target=lambda: train(config, run.path, Cluster(nodes.address), resume=True))
     thread.start()
     until(2)
-    assert len(simulators()) == 2
-    os.kill(simulators()[0], signal.SIGKILL)
+    assert len(simulators(nodes)) == 2
+    os.kill(simulators(nodes)[0], signal.SIGKILL)
     until(4)
     node = nodes.add_node(num_cpus=1)
-    while len(simulators()) < 3 and thread.is_alive():
+    while len(simulators(nodes)) < 3 and thread.is_alive():
         time.sleep(0.05)
     until(run.iteration + 2)  # the third is at work
     nodes.remove_node(node, allow_graceful=False)

@@ -157,7 +157,9 @@ def test_a_benchmark_is_one_flat_object(tmp_path):
     assert all(isinstance(value, float) for value in figures.values())
 
 
-@pytest.mark.parametrize("name", ["train", "evaluate", "export_policy", "adapt", "demo", "learn", "view", "bench"])
+@pytest.mark.parametrize(
+    "name", ["train", "evaluate", "export_policy", "adapt", "demo", "learn", "view", "bench", "sweep", "endure"]
+)
 def test_help_explains_every_argument(name):
     done = script(name, "--help")
     assert done.returncode == 0
