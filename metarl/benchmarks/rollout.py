@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from contextlib import closing
+from dataclasses import replace
 from functools import partial
 from importlib.util import find_spec
 from statistics import median
@@ -26,7 +27,7 @@ from metarl.sampling.worker import Actor, Trial, draw_tasks
 HIDDEN = (64, 64)
 TRIALS, REPEATS, SECONDS = 16, 3, 4.0
 THEIRS = (2, 4, 8)  # environments
-TURNS = 12  # of Ray and processes
+TURNS, EPISODES = 12, 5  # of Ray and processes; of a trial
 
 
 def bench_rollout(name: str, show: Show) -> dict[str, float]:
@@ -64,7 +65,8 @@ def bench_rollout(name: str, show: Show) -> dict[str, float]:
 
 
 def _ray(name: str, actors: Mapping[str, Actor], trials: Sequence[Trial]) -> float:
-    """Throughput of two actors over that of two processes, in turn, all of them ready."""
+    """Throughput of two actors over that of two processes, in turn, all ready, on trials of several episodes."""
+    trials = [replace(trial, episodes=EPISODES) for trial in trials]
     with (
         closing(make_sampler(name, actors, 2)) as processes,
         closing(RaySampler(name, actors, Cluster("auto", 2), {})) as cluster,
