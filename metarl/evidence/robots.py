@@ -117,7 +117,7 @@ def _config(place: Place, learner: str, objective: str, seed: int) -> Config:
     )
     if objective != "demonstration":
         config = replace(config, tasks=10, episodes=5, query=5, learning_rate=3e-4)
-        if place.start and learner in STEPPING:
+        if place.start and objective == "reward" and learner in STEPPING:
             config = replace(config, step_size=0.01)  # ten times as large a step ruins a policy that walks
     if learner in MEMORY:
         below = place.hidden if place.start else ()
