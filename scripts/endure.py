@@ -11,7 +11,6 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import median
 from typing import Any, Literal
 
 from tyro.conf import Positional
@@ -19,7 +18,7 @@ from tyro.conf import Positional
 from metarl.console import main
 
 SETTLED = 300.0  # [s] after which memory should not grow
-WINDOW = 60.0  # [s] of which a median is taken
+WINDOW = 600.0  # [s] of which the peak is taken: within an iteration memory rises and falls
 
 
 @dataclass(frozen=True)
@@ -27,8 +26,8 @@ class Args:
     """Train with scripts/train.py and torment it.
 
     memory: resident memory of the trainer and each of its processes, every 5 s; its growth after the first five minutes
-    (medians of a minute). kills: the whole trainer is killed with signal 9 at random points of a short run and resumed
-    each time; parameters and curve must be those of an uninterrupted run.
+    (the peaks of ten minutes then, and of the last ten). kills: the whole trainer is killed with signal 9 at random
+    points of a short run and resumed each time; parameters and curve must be those of an uninterrupted run.
     """
 
     what: Positional[Literal["memory", "kills"]]
@@ -65,7 +64,12 @@ def trainer(args: Args, out: Path, *more: str) -> subprocess.Popen[bytes]:
 
 
 def memory(args: Args) -> dict[str, Any]:
-    """Resident memory [MiB] over time: each sample has seconds, the trainer's, and each of its processes'."""
+    """Resident memory [MiB] over time: each sample has seconds, the trainer's, and each of its processes'.
+
+    Raises ValueError for a time too short to compare two windows.
+    """
+    if args.seconds < SETTLED + 2 * WINDOW:
+        raise ValueError(f"seconds is {args.seconds:g}, expected {SETTLED + 2 * WINDOW:g} or more; leave it out")
     samples: list[list[float]] = []
     started = time.monotonic()
     with trainer(args, args.out, "--iterations", "1000000") as process:
@@ -76,8 +80,8 @@ def memory(args: Args) -> dict[str, Any]:
         finally:
             process.send_signal(signal.SIGTERM)
     sums = [(row[0], sum(row[1:])) for row in samples]
-    first = median(total for at, total in sums if SETTLED <= at <= SETTLED + WINDOW)
-    last = median(total for at, total in sums if at >= sums[-1][0] - WINDOW)
+    first = max(total for at, total in sums if SETTLED <= at <= SETTLED + WINDOW)
+    last = max(total for at, total in sums if at >= sums[-1][0] - WINDOW)
     return {
         "env": args.env,
         "workers": args.workers,
