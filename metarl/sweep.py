@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import multiprocessing
-import os
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import closing
@@ -20,10 +19,10 @@ from rich.console import Console
 from rich.table import Table
 
 from envs.tasks import Split
-from metarl.checkpoint import Run
 from metarl.config import Config, default
 from metarl.console import Show
 from metarl.evaluation import EVALUATION, Evaluator, load_learner
+from metarl.evidence.cell import trained
 from metarl.learners.learner import ACTOR
 from metarl.problem import Problem
 from metarl.report import in_unit
@@ -32,7 +31,6 @@ from metarl.sampling.opening import open_sampler
 from metarl.sampling.ray_cluster import Cluster, connect, import_ray
 from metarl.sampling.worker import draw_tasks
 from metarl.scores import Row, Score
-from metarl.trainer import train
 
 log = logging.getLogger(__name__)
 Found = list[dict[str, Any]]  # a row per number of adaptation steps: what was spent, and each task's figures
@@ -59,11 +57,7 @@ class Job:
 
     def run(self) -> Found:
         """Train and judge. Raises ValueError if the folder holds another run."""
-        resume = (self.folder / "config.json").exists()
-        if resume and Run(self.folder).config != self.config:
-            raise ValueError(f"{self.folder} holds a run of other settings; remove it, or choose another folder")
-        with open(os.devnull, "w") as nowhere:
-            run = train(self.config, self.folder, 0, resume, Console(file=nowhere))
+        run = trained(self.config, self.folder, 0, Console(quiet=True))
         torch.set_num_threads(1)
         learner, problem, _ = load_learner(run)
         judging, key = self.judging, (self.judging.seed, EVALUATION)

@@ -116,10 +116,8 @@ def bench_cost(show: Show) -> dict[str, float]:
     learner = make_learner(config, problem)
     assert isinstance(learner, ByGradient)
     plan = Plan(config.tasks, config.episodes, config.query, config.inner_steps)
-    theta, untrained = (
-        learner.theta.detach().numpy().copy(),
-        {name: one.clone() for name, one in learner.state().items()},
-    )
+    theta = learner.theta.detach().numpy().copy()
+    untrained = {name: value.clone() for name, value in learner.state().items()}
     network = {ACTOR: learner.network}
 
     def alone(turn: int) -> tuple[list[Task], list[Trial]]:

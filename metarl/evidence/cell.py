@@ -69,12 +69,17 @@ def by_learner(name: str, config: Config, judge: Callable[[Run, int], Verdict]) 
     """A meta-learner's cell."""
 
     def go(folder: Path, workers: int, console: Console) -> None:
-        resume = (folder / "config.json").exists()
-        if resume and Run(folder).config != config:
-            raise ValueError(f"{folder} holds a run of other settings; remove it, or choose another --runs")
-        train(config, folder, workers, resume, console)
+        trained(config, folder, workers, console)
 
     return Cell(name, config.to_dict(), go, lambda folder, workers: judge(Run(folder), workers))
+
+
+def trained(config: Config, folder: Path, workers: int, console: Console) -> Run:
+    """The run of these settings in a folder: begun, gone on with, or done already. Raises ValueError for another's."""
+    resume = (folder / "config.json").exists()
+    if resume and Run(folder).config != config:
+        raise ValueError(f"{folder} holds a run of other settings; remove it, or choose another folder")
+    return train(config, folder, workers, resume, console)
 
 
 def by_ppo(name: str, settings: Settings, judge: Judge) -> Cell:
