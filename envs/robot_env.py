@@ -121,11 +121,12 @@ def make_world(engine: str, spec: RobotSpec, scene: Scene) -> World:
 class RobotEnv(gymnasium.Env[Observation, NDArray[np.float32]]):
     """Observation: the job's interface table. Action: see the interface's action, in [-1, 1].
 
-    `reset(seed, options)` takes `options={"task": Task, "goal": [3]}`, both optional; without them a training task
-    and the job's own goal are drawn. `terminated` is the job's end (a fall; reaching a target must not cut the reward
-    off) or a simulation that has blown up, then with `info["diverged"]`; `truncated` is the horizon, or the edge of the
-    world. `info` holds `error` (see `job.measure`) and `is_success`. `task`, `goal`, `state` (the truth) and `sample`
-    (the last sensor sample) tell where the episode stands. engine: one of ENGINES.
+    `reset(seed, options)` takes `options={"task": Task, "goal": [3], "then": (seconds, Task)}`, all optional; without
+    the first two a training task and the job's own goal are drawn, and `then` is when `change` comes, and to what.
+    `terminated` is the job's end (a fall; reaching a target must not cut the reward off) or a simulation that has blown
+    up, then with `info["diverged"]`; `truncated` is the horizon, or the edge of the world. `info` holds `error` (see
+    `job.measure`) and `is_success`. `task`, `goal`, `state` (the truth) and `sample` (the last sensor sample) tell
+    where the episode stands. engine: one of ENGINES.
     """
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": 20}  # noqa: RUF012 (gymnasium's own form)
@@ -157,6 +158,7 @@ class RobotEnv(gymnasium.Env[Observation, NDArray[np.float32]]):
         self._samples: deque[dict[str, Array]] = deque()
         self._commands: deque[Command] = deque()
         self._steps = 0
+        self._then: tuple[int, Task] | None = None
         self._diverged = self._closed = False
         self._error = self._reward = 0.0
         self._first = self.state
@@ -168,8 +170,8 @@ class RobotEnv(gymnasium.Env[Observation, NDArray[np.float32]]):
         if self._closed:
             raise ValueError("the environment is closed, expected an open one; make another")
         job, options = self.job, options or {}
-        if unknown := set(options) - {"task", "goal"}:
-            raise ValueError(f"reset options {sorted(unknown)} are unknown, expected 'task' or 'goal'")
+        if unknown := set(options) - {"task", "goal", "then"}:
+            raise ValueError(f"reset options {sorted(unknown)} are unknown, expected 'task', 'goal' or 'then'")
         task = options.get("task")
         if task is None:
             task = job.space.sample(self.np_random)
@@ -181,20 +183,23 @@ class RobotEnv(gymnasium.Env[Observation, NDArray[np.float32]]):
             goal = np.asarray(options["goal"], dtype=np.float64)
             if goal.shape != (3,) or not np.isfinite(goal).all():
                 raise ValueError(f"goal is {options['goal']!r}, expected 3 finite numbers")
+        then = self._later(task, options["then"]) if "then" in options else None
         if self._diverged:  # no engine is to be trusted after that
             self.world.close()
             self.world = make_world(self.engine, job.spec, job.scene)
         if task != self.task:
             self._faults = body_faults(task, job.spec)
-        self.task, self.goal, self._steps, self._diverged = task, goal, 0, False
+        self.task, self.goal, self._steps, self._diverged, self._then = task, goal, 0, False, then
         self.world.randomize(physics(task))
         start, faults = job.start(task, goal, self.np_random), self._faults
         self.world.place(start._replace(joints=start.joints - faults.zero))
         self.state = self.world.read()
         self._first, self._reward, self._error = self.state, 0.0, job.error(self.state, goal)
-        self._samples = deque(maxlen=faults.lag + 1)
+        self._samples.clear()
+        self._commands.clear()
+        self._remember()
         self._sense()
-        self._commands = deque([self.interface.start(self.sample)], maxlen=faults.delay // job.spec.substeps + 2)
+        self._commands.append(self.interface.start(self.sample))
         return self.interface.observe(self.sample, self._commands[0]), self._info()
 
     def step(self, action: NDArray[Any]) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
@@ -206,6 +211,37 @@ class RobotEnv(gymnasium.Env[Observation, NDArray[np.float32]]):
         stopped = self._steps >= job.horizon or job.strayed(self._first, self.state)
         observation = self.interface.observe(self.sample, self._commands[0])
         return observation, reward, ended, stopped, self._info()
+
+    def change(self, task: Task) -> None:
+        """The world becomes another between two steps: a payload is taken up, a motor fails, an encoder slips.
+
+        Ground that is already under foot keeps its friction in PyBullet until the foot lifts. Raises ValueError for a
+        task that is none of this job's, or that has other ground or another object.
+        """
+        self._check_change(self.task, task)
+        self.task, self._faults = task, body_faults(task, self.job.spec)
+        self.world.randomize(physics(task))
+        self._remember()
+
+    def _check_change(self, now: Task, task: Task) -> None:
+        self.job.space.check(task)
+        before, after = physics(now), physics(task)
+        if (before.tile, before.object) != (after.tile, after.object):
+            raise ValueError("the ground and the object stay what they are in an episode, expected the same in both")
+
+    def _later(self, now: Task, then: Any) -> tuple[int, Task]:
+        """The control step before which the change comes, and the task. Raises ValueError for what is not a change."""
+        match then:
+            case (int() | float() as seconds, Task() as task) if 0 <= seconds < float("inf"):
+                self._check_change(now, task)
+                return round(seconds * self.job.spec.control_hz), task
+        raise ValueError(f"then is {then!r}, expected (seconds from the start, Task)")
+
+    def _remember(self) -> None:
+        """Keep as many samples and commands as this task's delays need."""
+        keep = self._faults.delay // self.job.spec.substeps + 2
+        self._samples = deque(self._samples, maxlen=self._faults.lag + 1)
+        self._commands = deque([*self._commands][:keep], maxlen=keep)
 
     @property
     def last(self) -> Command:
@@ -219,6 +255,8 @@ class RobotEnv(gymnasium.Env[Observation, NDArray[np.float32]]):
         nothing is shown, and it pays nothing: sensors and state stay as they were until the next reset, and what the
         last step cost is due at once for all that are left.
         """
+        if self._then and self._then[0] == self._steps:
+            self.change(self._then[1])
         substeps, world, faults, commands = self.job.spec.substeps, self.world, self._faults, self._commands
         before, previous = self.state, commands[0]
         commands.appendleft(command)

@@ -117,7 +117,7 @@ def out_of_range(name: str, value: float) -> Task:
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        ({"tsk": None}, r"\['tsk'\] are unknown, expected 'task' or 'goal'"),
+        ({"tsk": None}, r"\['tsk'\] are unknown, expected 'task', 'goal' or 'then'"),
         ({"task": {}}, "expected a Task"),
         ({"task": {"payload": [0.5]}}, "expected a Task"),
         ({"task": Task({"payload": (0.5,)})}, r"\['payload'\], expected \['camera_shift'"),
