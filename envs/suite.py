@@ -33,3 +33,26 @@ def a1_uneven(render_mode: str | None = None, engine: str = "pybullet", **asked:
         "horizon": 150,
     }
     return legged.build("a1", render_mode, engine, **{**given, **asked})
+
+
+def a1_field(render_mode: str | None = None, engine: str = "pybullet", **asked: Any) -> RobotEnv:
+    """A1 on flat ground with all that misleads its senses or tires its legs, at once.
+
+    What is `asked` are fields of `envs.legged.Walk`, in place of those here.
+    """
+    given: dict[str, Any] = {
+        "unknown": (
+            Parameter("joint_zero", "rad", 0.0, -0.3, 0.3, "add", A1_JOINTS),
+            "imu_mount",
+            "payload",
+            "friction",
+            "weak_joint",
+            Parameter("weak_strength", "1", 1.0, 0.3, 0.8, "scale", bounds=(0.0, 1.0)),
+            "delay",
+        ),
+        "forward": (0.3, 0.6),
+        "left": (-0.1, 0.1),
+        "yaw_rate": (-0.3, 0.3),
+        "horizon": 200,
+    }
+    return legged.build("a1", render_mode, engine, **{**given, **asked})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -12,10 +12,11 @@ from typing import Any
 import numpy as np
 import torch
 
+from envs.tasks import Task, TaskSpace
 from metarl.baselines import DOMAIN_RANDOMIZATION
 from metarl.checkpoint import Run, load_theta
 from metarl.config import default
-from metarl.episodes import Episodes
+from metarl.episodes import Episodes, Float
 from metarl.evaluation import ATTEMPTS, EVALUATION, Evaluator, FineTuning, load_learner
 from metarl.graphs import act_graph
 from metarl.learners.learner import ACTOR
@@ -94,15 +95,7 @@ def rival(folder: Path, workers: int, *, tasks: int, episodes: int, steps: int =
     Fine-tuning takes plain gradient steps of the size that does best on training tasks.
     """
     torch.set_num_threads(1)
-    settings = Settings(**{**json.loads((folder / "settings.json").read_text()), "steps": 0})
-    problem, theta = Problem.of(settings.env, settings.options), load_theta(folder)
-    told = {"task": problem.space.size, "past": 0, "observation": 0}[settings.sees]
-    seen = problem.observation + told
-    if settings.sees == "past":
-        seen = settings.window * (problem.observation + problem.action)
-    network = MLP(seen, problem.action, tuple(settings.hidden))
-    history = settings.window if settings.sees == "past" else 0
-    actor = Actor(act_graph(network), settings.sees == "task", history)
+    settings, problem, network, actor, theta = _learned(folder)
     where = draw_tasks(problem.space, "heldout", (SEED, EVALUATION), tasks), (SEED, EVALUATION)
     config = replace(
         default("fomaml", "reward"), hidden=tuple(settings.hidden), episodes=tries, discount=settings.gamma
@@ -117,6 +110,39 @@ def rival(folder: Path, workers: int, *, tasks: int, episodes: int, steps: int =
             size = tuning.tuned("finetune", steps)
             found += tuning.rows("finetune", size, steps, where, episodes)
     return {**_rows(found, tasks), "step_size": size}
+
+
+def by_row(folder: Path, workers: int, *, rows: Callable[[TaskSpace], Mapping[str, Sequence[Task]]]) -> Verdict:
+    """A policy by PPO, an attempt in each world of every row: returns, errors at the end, and which of them fell."""
+    torch.set_num_threads(1)
+    settings, problem, _, actor, theta = _learned(folder)
+    values: dict[str, dict[str, str]] = {}
+    with closing(make_sampler(settings.env, {ACTOR: actor}, workers, problem.options)) as sampler:
+        for row, (name, tasks) in enumerate(rows(problem.space).items()):
+            made = [
+                Trial(task, (SEED, EVALUATION, row, index), 1, "mean", ACTOR, theta) for index, task in enumerate(tasks)
+            ]
+            lived = sampler.sample(made)
+            values[name] = {
+                "return": _line([one.reward.sum() for one in lived]),
+                "error": _line([one.error[0, -1] for one in lived]),
+                "fell": _line([one.mask.sum() < problem.horizon for one in lived]),
+            }
+    return {"values": values}
+
+
+def _learned(folder: Path) -> tuple[Settings, Problem, MLP, Actor, Float]:
+    """What a folder's policy was trained with and for, its network, who acts by it, and its theta [P]."""
+    settings = Settings(**{**json.loads((folder / "settings.json").read_text()), "steps": 0})
+    problem = Problem.of(settings.env, settings.options)
+    told = {"task": problem.space.size, "past": 0, "observation": 0}[settings.sees]
+    seen = problem.observation + told
+    if settings.sees == "past":
+        seen = settings.window * (problem.observation + problem.action)
+    network = MLP(seen, problem.action, tuple(settings.hidden))
+    history = settings.window if settings.sees == "past" else 0
+    actor = Actor(act_graph(network), settings.sees == "task", history)
+    return settings, problem, network, actor, load_theta(folder)
 
 
 def _rows(rows: Sequence[Row], tasks: int) -> Verdict:

@@ -5,15 +5,18 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from rich.console import Console
 
 from metarl.checkpoint import Run
 from metarl.config import default
-from metarl.evidence import papers, robots
+from metarl.evidence import papers, robots, room
 from metarl.evidence.cell import Cell, by_learner, by_ppo, seeds_of
-from metarl.evidence.judges import adapted, remembered, rival
+from metarl.evidence.judges import adapted, by_row, remembered, rival
 from metarl.evidence.tables import pooled, spread
+from metarl.files import write_json
+from metarl.problem import Problem
 from metarl.sb3 import Settings
 
 QUIET = Console(file=io.StringIO())
@@ -92,7 +95,7 @@ def test_every_learner_and_rival_has_the_same_simulation():
 
 
 def test_no_two_cells_share_a_name():
-    names = [cell.name for cell in (*papers.cells(), *robots.cells())]
+    names = [cell.name for cell in (*papers.cells(), *robots.cells(), *room.cells())]
     assert len(set(names)) == len(names)
 
 
@@ -100,6 +103,61 @@ def test_the_robots_page_says_what_has_not_been_run(tmp_path: Path):
     page = robots.markdown(tmp_path)
     assert page.count("| not run |") >= len(robots.PLACES)
     assert all(place.says in page for place in robots.PLACES.values())
+
+
+@pytest.mark.parametrize("name", room.PLACES)
+def test_a_rows_worlds_have_its_faults_and_no_others(name: str):
+    place = room.PLACES[name]
+    space = Problem.of(place.env).space
+    assert room.worlds(place, space) == room.worlds(place, space)
+    for row, tasks in room.worlds(place, space).items():
+        faults, sound = place.rows[row], room.drawn(space, {}, np.random.default_rng(0))
+        for task in tasks:
+            changed = {fault for fault, values in task.values.items() if values != sound.values[fault]}
+            assert changed == set(faults)
+            for fault, (low, high) in faults.items():
+                assert all(low <= abs(value) <= high for value in task.values[fault])
+                assert np.abs(space.encode(task)).max() <= 1, "room is measured where policies were trained"
+
+
+def test_the_room_of_a_place_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    small = replace(
+        room.PLACES["a1"], env="metarl/PandaReach-v0", steps=8, start=None, rows={"payload": {"payload": (0.5, 1)}}
+    )
+    monkeypatch.setattr(room, "PLACES", {"small": small})
+    monkeypatch.setattr(room, "TASKS", 3)
+    assert room.markdown(tmp_path).count("| not run | not run | not run |") == 1
+    cells = room.cells()[:3]
+    for cell in cells:
+        write_json(cell.file(tmp_path), {"settings": cell.settings, **verdict([1.0, 2.0, 4.0])})
+    assert "| 2.3 (33%) | 2.3 (33%) | 2.3 (33%) | 0.0 ± 0.0 |  |" in room.markdown(tmp_path)
+    write_json(cells[2].file(tmp_path), {"settings": cells[2].settings, **verdict([4.0, 5.0, 7.1])})
+    assert "| 3.0 ± 0.0 | **room** |" in room.markdown(tmp_path)
+    write_json(cells[2].file(tmp_path), {"settings": cells[2].settings, **verdict([4.0, 2.0, 5.0])})
+    assert "| 1.3 ± 0.9 |  |" in room.markdown(tmp_path)
+
+
+def verdict(returns: list[float]) -> dict[str, object]:
+    line = " ".join(map(str, returns))
+    return {"values": {"payload": {"return": line, "error": line, "fell": "0 0 1"}}}
+
+
+def test_a_policy_is_judged_row_by_row(tmp_path: Path):
+    small = {"steps": 8, "environments": 1, "rollout": 8, "batch": 8, "epochs": 1, "hidden": (4,), "window": 2}
+    settings = Settings("metarl/PandaReach-v0", options={"horizon": 4}, sees="task", **small)  # type: ignore[arg-type]
+
+    def judge(folder: Path, workers: int) -> dict[str, object]:
+        return by_row(folder, workers, rows=lambda space: {"nominal": [space.nominal] * 2})
+
+    found = by_ppo("room/small/oracle/0", settings, judge).run(tmp_path / "runs", tmp_path / "docs", 0, QUIET)
+    values = found["values"]["nominal"]
+    assert values["fell"] == "0 0"
+    assert [len(values[figure].split()) for figure in ("return", "error")] == [2, 2]
+
+
+def test_a_gap_is_as_sure_as_the_fewer_of_worlds_and_seeds():
+    assert room.paired(np.array([[1.0, 3.0]])) == pytest.approx((2.0, 1.0))
+    assert room.paired(np.array([[1.0, 1.0], [3.0, 3.0]])) == pytest.approx((2.0, 1.0))
 
 
 def test_figures_show_their_spread():

@@ -1,0 +1,197 @@
+"""Where adaptation has something to win: domain randomization against an oracle, fault by fault."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from envs.tasks import Choice, Parameter, Task, TaskSpace
+from metarl.evidence.cell import Cell, Verdict, by_ppo, seeds_of
+from metarl.evidence.judges import by_row
+from metarl.evidence.tables import table
+from metarl.sb3 import Settings
+from robots.spec import Array
+
+SEEDS = (0, 1, 2)
+TASKS = 40  # worlds of every row
+SEES = {
+    "domain-randomization": "observation",
+    "domain-randomization-history": "past",
+    "oracle": "task",
+}
+CLEAR = 4  # standard errors from which a gap is called one
+
+Faults = Mapping[str, tuple[float, float]]
+
+
+@dataclass(frozen=True)
+class Place:
+    """A job with everything unknown, in which the three policies are trained, and the faults they are judged by.
+
+    rows: for each, what is not nominal and the range of its size; of what may go wrong in either direction, that is how
+    far, and each element's direction is drawn. A choice has a range of options. start: a recorded policy, for all
+    alike; nobody is charged for its training.
+    """
+
+    env: str
+    says: str
+    steps: int
+    rows: Mapping[str, Faults]
+    hidden: tuple[int, ...] = (128, 128)
+    start: str | None = None
+    rate: float = 5e-4
+    discount: float = 0.98
+
+
+ANY_JOINT = (1, 12)
+PLACES = {
+    "a1": Place(
+        "metarl/A1Field-v0",
+        "A1 walks at 0.3 to 0.6 m/s on flat ground",
+        steps=600_000,
+        start="docs/learned/a1-flat",
+        rows={
+            "nominal": {},
+            "payload 4 to 5 kg": {"payload": (4, 5)},
+            "friction 0.4 to 0.5": {"friction": (0.4, 0.5)},
+            "a motor at 30 to 40 %": {"weak_joint": ANY_JOINT, "weak_strength": (0.3, 0.4)},
+            "delay 30 to 40 ms": {"delay": (0.03, 0.04)},
+            "joint zeros off by 0.1 to 0.2 rad": {"joint_zero": (0.1, 0.2)},
+            "joint zeros off by 0.2 to 0.3 rad": {"joint_zero": (0.2, 0.3)},
+            "IMU askew by 0.15 to 0.2 rad": {"imu_mount": (0.15, 0.2)},
+            "IMU and zeros": {"imu_mount": (0.15, 0.2), "joint_zero": (0.15, 0.25)},
+            "zeros, payload and motor": {
+                "joint_zero": (0.15, 0.25),
+                "payload": (4, 5),
+                "weak_joint": ANY_JOINT,
+                "weak_strength": (0.3, 0.4),
+            },
+            "all at once": {
+                "joint_zero": (0.15, 0.25),
+                "imu_mount": (0.1, 0.2),
+                "payload": (3, 5),
+                "friction": (0.4, 0.6),
+                "weak_joint": ANY_JOINT,
+                "weak_strength": (0.3, 0.5),
+                "delay": (0.02, 0.04),
+            },
+        },
+    ),
+}
+
+
+def drawn(space: TaskSpace, faults: Faults, rng: np.random.Generator) -> Task:
+    """A task with these faults, and nominal otherwise. Raises KeyError for one that the space does not have.
+
+    A nominal value that training does not have, such as the full strength of a weak motor where none is weak, gives
+    way to the nearest one, lest the oracle be told what it never heard.
+    """
+    known = {parameter.name: parameter for parameter in space.parameters}
+    values = {name: _heard(parameter) for name, parameter in known.items()}
+    for name, (low, high) in faults.items():
+        values[name] = tuple(_sized(known[name], low, high, rng).tolist())
+    task = Task(values)
+    space.check(task)
+    return task
+
+
+def _heard(parameter: Parameter | Choice) -> tuple[float, ...]:
+    if isinstance(parameter, Choice):
+        return parameter.nominal_values
+    return (min(max(parameter.nominal, parameter.low), parameter.high),) * parameter.size
+
+
+def _sized(parameter: Parameter | Choice, low: float, high: float, rng: np.random.Generator) -> Array:
+    if isinstance(parameter, Choice):
+        return rng.integers(int(low), int(high), size=1, endpoint=True).astype(np.float64)
+    size = rng.uniform(low, high, parameter.size)
+    return size * rng.choice((-1.0, 1.0), parameter.size) if parameter.low == -parameter.high else size
+
+
+def worlds(place: Place, space: TaskSpace) -> dict[str, list[Task]]:
+    """Each row's tasks: the same for every policy and seed."""
+    return {
+        name: [drawn(space, faults, np.random.default_rng([row, index])) for index in range(TASKS)]
+        for row, (name, faults) in enumerate(place.rows.items())
+    }
+
+
+def cells() -> list[Cell]:
+    """All of them, seed by seed."""
+    return [cell for seed in SEEDS for name, place in PLACES.items() for cell in _cells(name, place, seed)]
+
+
+def _cells(name: str, place: Place, seed: int) -> Iterator[Cell]:
+    for label, sees in SEES.items():
+        settings = Settings(
+            place.env,
+            place.steps,
+            rollout=512,
+            batch=512,
+            epochs=8,
+            rate=place.rate,
+            gamma=place.discount,
+            log_std=-1.5,
+            hidden=place.hidden,
+            seed=seed,
+            start=place.start,
+            sees=sees,  # type: ignore[arg-type]
+        )
+        made = by_ppo(f"room/{name}/{label}/{seed}", settings, partial(by_row, rows=partial(worlds, place)))
+        yield replace(made, settings={"policy": asdict(settings), "tasks": TASKS, "rows": place.rows})
+
+
+PAGE = "room.md"
+HEAD = """# Where adaptation has something to win
+
+A policy trained with domain randomization copes with much by itself, and where it equals an oracle that is told the
+task, nothing is left to adapt. Each policy was trained with all these faults unknown at once, from the same start with
+equally many control steps, and is judged fault by fault on {tasks} worlds of each row, the same for all, acting by the
+mean. The gap is the oracle's return over that of domain randomization with history, paired over worlds and seeds, with
+its standard error; a gap of more than {clear} of them is **room**. `make evidence-next` runs the next missing cell; the
+verdicts are in `docs/evidence/room`, and this page is made from them.
+
+"""
+
+
+def markdown(docs: Path) -> str:
+    """The page, from the verdicts that there are."""
+    made = cells()
+    sections = (_section(name, place, made, docs) for name, place in PLACES.items())
+    return HEAD.format(tasks=TASKS, clear=CLEAR) + "\n".join(sections)
+
+
+def _section(name: str, place: Place, made: list[Cell], docs: Path) -> str:
+    found = {label: seeds_of(made, f"room/{name}/{label}", docs) for label in SEES}
+    seeds = min(map(len, found.values()))
+    header = ["fault", *(f"{label.replace('-', ' ')}, return (falls)" for label in SEES), "gap", ""]
+    lines = [_line(row, [verdicts[:seeds] for verdicts in found.values()]) for row in place.rows]
+    says = f"{place.steps:,} control steps each, seeds: {seeds}."
+    return f"## {place.says}\n\n`{place.env}`, {says}\n\n" + table(header, lines)
+
+
+def _line(row: str, policies: list[list[Verdict]]) -> list[str]:
+    if not policies[0]:
+        return [row, *["not run"] * len(policies), "", ""]
+    returns = [_values(verdicts, row, "return") for verdicts in policies]
+    falls = [_values(verdicts, row, "fell").mean() for verdicts in policies]
+    shown = [f"{values.mean():.1f} ({fell:.0%})" for values, fell in zip(returns, falls, strict=True)]
+    gap, error = paired(returns[2] - returns[1])
+    return [row, *shown, f"{gap:.1f} ± {error:.1f}", "**room**" if gap > CLEAR * error else ""]
+
+
+def paired(differences: Array) -> tuple[float, float]:
+    """Mean of differences [seed, world], and its standard error: over worlds, each the mean of its seeds, or over
+    seeds, whichever is larger."""
+    ways = [differences.mean(axis) for axis in (0, 1)]
+    errors = [way.std(ddof=1) / np.sqrt(len(way)) for way in ways if len(way) > 1]
+    return float(differences.mean()), float(max(errors))
+
+
+def _values(verdicts: list[Verdict], row: str, figure: str) -> Array:
+    """[seed, world]"""
+    return np.array([verdict["values"][row][figure].split() for verdict in verdicts], np.float64)
