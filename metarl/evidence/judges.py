@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from envs.tasks import Task, TaskSpace
+from envs.tasks import Task
 from metarl.baselines import DOMAIN_RANDOMIZATION
 from metarl.checkpoint import Run, load_theta
 from metarl.config import default
@@ -32,6 +32,7 @@ from metarl.scores import Row
 from metarl.statistics import interval
 
 Verdict = dict[str, Any]
+World = tuple[Task, tuple[float, Task] | None]  # how it is at first; when (s) it changes, and to what
 
 SEED = 1  # of the tasks that are judged on: the same for every cell
 CHUNK = 1000  # trials at once
@@ -112,21 +113,25 @@ def rival(folder: Path, workers: int, *, tasks: int, episodes: int, steps: int =
     return {**_rows(found, tasks), "step_size": size}
 
 
-def by_row(folder: Path, workers: int, *, rows: Callable[[TaskSpace], Mapping[str, Sequence[Task]]]) -> Verdict:
-    """A policy by PPO, an attempt in each world of every row: returns, errors at the end, and which of them fell."""
+def by_row(
+    folder: Path, workers: int, *, worlds: Callable[[Problem], Mapping[str, Sequence[World]]], horizon: int
+) -> Verdict:
+    """A policy by PPO, one attempt of `horizon` steps in each world of every row: returns, errors at the end, falls."""
     torch.set_num_threads(1)
     settings, problem, _, actor, theta = _learned(folder)
     values: dict[str, dict[str, str]] = {}
-    with closing(make_sampler(settings.env, {ACTOR: actor}, workers, problem.options)) as sampler:
-        for row, (name, tasks) in enumerate(rows(problem.space).items()):
+    options = {**problem.options, "horizon": horizon}
+    with closing(make_sampler(settings.env, {ACTOR: actor}, workers, options)) as sampler:
+        for row, (name, those) in enumerate(worlds(problem).items()):
             made = [
-                Trial(task, (SEED, EVALUATION, row, index), 1, "mean", ACTOR, theta) for index, task in enumerate(tasks)
+                Trial(task, (SEED, EVALUATION, row, index), 1, "mean", ACTOR, theta, then=then)
+                for index, (task, then) in enumerate(those)
             ]
             lived = sampler.sample(made)
             values[name] = {
                 "return": _line([one.reward.sum() for one in lived]),
                 "error": _line([one.error[0, -1] for one in lived]),
-                "fell": _line([one.mask.sum() < problem.horizon for one in lived]),
+                "fell": _line([one.mask.sum() < horizon for one in lived]),
             }
     return {"values": values}
 

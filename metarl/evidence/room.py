@@ -11,8 +11,9 @@ import numpy as np
 
 from envs.tasks import Choice, Parameter, Task, TaskSpace
 from metarl.evidence.cell import Cell, Verdict, by_ppo, seeds_of
-from metarl.evidence.judges import by_row
+from metarl.evidence.judges import World, by_row
 from metarl.evidence.tables import table
+from metarl.problem import Problem
 from metarl.sb3 import Settings
 from robots.spec import Array
 
@@ -29,56 +30,65 @@ Faults = Mapping[str, tuple[float, float]]
 
 
 @dataclass(frozen=True)
-class Place:
-    """A job with everything unknown, in which the three policies are trained, and the faults they are judged by.
+class Row:
+    """What is not nominal, and the range of its size; and what is not after the change, if there is one.
 
-    rows: for each, what is not nominal and the range of its size; of what may go wrong in either direction, that is how
-    far, and each element's direction is drawn. A choice has a range of options. start: a recorded policy, for all
+    Of what may go wrong in either direction the size is how far, and each element's direction is drawn. A choice has a
+    range of options.
+    """
+
+    faults: Faults
+    then: Faults | None = None
+
+
+@dataclass(frozen=True)
+class Place:
+    """A job with everything unknown, in which the three policies are trained, and the worlds they are judged in.
+
+    horizon: of an attempt that is judged, in control steps; a change comes half-way. start: a recorded policy, for all
     alike; nobody is charged for its training.
     """
 
     env: str
     says: str
     steps: int
-    rows: Mapping[str, Faults]
+    horizon: int
+    rows: Mapping[str, Row]
     hidden: tuple[int, ...] = (128, 128)
     start: str | None = None
     rate: float = 5e-4
     discount: float = 0.98
 
 
-ANY_JOINT = (1, 12)
+BEYOND = "beyond training: "
+ZEROS: Faults = {"joint_zero": (0.15, 0.25)}  # [rad]
+WEAK: Faults = {"weak_joint": (1, 12), "weak_strength": (0.3, 0.4)}
+LADEN: Faults = {"payload": (4, 5), **WEAK}
 PLACES = {
     "a1": Place(
         "metarl/A1Field-v0",
         "A1 walks at 0.3 to 0.6 m/s on flat ground",
         steps=600_000,
+        horizon=400,
         start="docs/learned/a1-flat",
         rows={
-            "nominal": {},
-            "payload 4 to 5 kg": {"payload": (4, 5)},
-            "friction 0.4 to 0.5": {"friction": (0.4, 0.5)},
-            "a motor at 30 to 40 %": {"weak_joint": ANY_JOINT, "weak_strength": (0.3, 0.4)},
-            "delay 30 to 40 ms": {"delay": (0.03, 0.04)},
-            "joint zeros off by 0.1 to 0.2 rad": {"joint_zero": (0.1, 0.2)},
-            "joint zeros off by 0.2 to 0.3 rad": {"joint_zero": (0.2, 0.3)},
-            "IMU askew by 0.15 to 0.2 rad": {"imu_mount": (0.15, 0.2)},
-            "IMU and zeros": {"imu_mount": (0.15, 0.2), "joint_zero": (0.15, 0.25)},
-            "zeros, payload and motor": {
-                "joint_zero": (0.15, 0.25),
-                "payload": (4, 5),
-                "weak_joint": ANY_JOINT,
-                "weak_strength": (0.3, 0.4),
-            },
-            "all at once": {
-                "joint_zero": (0.15, 0.25),
-                "imu_mount": (0.1, 0.2),
-                "payload": (3, 5),
-                "friction": (0.4, 0.6),
-                "weak_joint": ANY_JOINT,
-                "weak_strength": (0.3, 0.5),
-                "delay": (0.02, 0.04),
-            },
+            "nominal": Row({}),
+            "payload 4 to 5 kg": Row({"payload": (4, 5)}),
+            "friction 0.4 to 0.5": Row({"friction": (0.4, 0.5)}),
+            "a motor at 30 to 40 %": Row(WEAK),
+            "delay 30 to 40 ms": Row({"delay": (0.03, 0.04)}),
+            "joint zeros off by 0.1 to 0.2 rad": Row({"joint_zero": (0.1, 0.2)}),
+            "joint zeros off by 0.2 to 0.3 rad": Row({"joint_zero": (0.2, 0.3)}),
+            "IMU askew by 0.15 to 0.2 rad": Row({"imu_mount": (0.15, 0.2)}),
+            "IMU and zeros": Row({"imu_mount": (0.15, 0.2), **ZEROS}),
+            "zeros, payload and motor": Row({**ZEROS, **LADEN}),
+            "all at once": Row(
+                {**ZEROS, **LADEN, "imu_mount": (0.1, 0.2), "friction": (0.4, 0.6), "delay": (0.02, 0.04)}
+            ),
+            "nominal, then zeros": Row({}, ZEROS),
+            "nominal, then payload and motor": Row({}, LADEN),
+            f"{BEYOND}joint zeros off by 0.3 to 0.4 rad": Row({"joint_zero": (0.3, 0.4)}),
+            f"{BEYOND}payload 5 to 6 kg and zeros": Row({"payload": (5, 6), **ZEROS}),
         },
     ),
 }
@@ -112,12 +122,20 @@ def _sized(parameter: Parameter | Choice, low: float, high: float, rng: np.rando
     return size * rng.choice((-1.0, 1.0), parameter.size) if parameter.low == -parameter.high else size
 
 
-def worlds(place: Place, space: TaskSpace) -> dict[str, list[Task]]:
-    """Each row's tasks: the same for every policy and seed."""
-    return {
-        name: [drawn(space, faults, np.random.default_rng([row, index])) for index in range(TASKS)]
-        for row, (name, faults) in enumerate(place.rows.items())
-    }
+def worlds(place: Place, problem: Problem) -> dict[str, list[World]]:
+    """Each row's worlds: the same for every policy and seed."""
+    half = place.horizon / 2 * problem.seconds
+    made: dict[str, list[World]] = {}
+    for index, (name, row) in enumerate(place.rows.items()):
+        rngs = [np.random.default_rng([index, world]) for world in range(TASKS)]
+        made[name] = [
+            (
+                drawn(problem.space, row.faults, rng),
+                None if row.then is None else (half, drawn(problem.space, row.then, rng)),
+            )
+            for rng in rngs
+        ]
+    return made
 
 
 def cells() -> list[Cell]:
@@ -141,8 +159,15 @@ def _cells(name: str, place: Place, seed: int) -> Iterator[Cell]:
             start=place.start,
             sees=sees,  # type: ignore[arg-type]
         )
-        made = by_ppo(f"room/{name}/{label}/{seed}", settings, partial(by_row, rows=partial(worlds, place)))
-        yield replace(made, settings={"policy": asdict(settings), "tasks": TASKS, "rows": place.rows})
+        made = by_ppo(
+            f"room/{name}/{label}/{seed}",
+            settings,
+            partial(by_row, worlds=partial(worlds, place), horizon=place.horizon),
+        )
+        rows = {row: asdict(faults) for row, faults in place.rows.items()}
+        yield replace(
+            made, settings={"policy": asdict(settings), "tasks": TASKS, "horizon": place.horizon, "rows": rows}
+        )
 
 
 PAGE = "room.md"
@@ -151,9 +176,9 @@ HEAD = """# Where adaptation has something to win
 A policy trained with domain randomization copes with much by itself, and where it equals an oracle that is told the
 task, nothing is left to adapt. Each policy was trained with all these faults unknown at once, from the same start with
 equally many control steps, and is judged fault by fault on {tasks} worlds of each row, the same for all, acting by the
-mean. The gap is the oracle's return over that of domain randomization with history, paired over worlds and seeds, with
-its standard error; a gap of more than {clear} of them is **room**. `make evidence-next` runs the next missing cell; the
-verdicts are in `docs/evidence/room`, and this page is made from them.
+mean; "then" is what happens half-way. The gap is the oracle's return over that of domain randomization with history,
+paired over worlds and seeds, with its standard error; a gap of more than {clear} of them is **room**. `make evidence-
+next` runs the next missing cell; the verdicts are in `docs/evidence/room`, and this page is made from them.
 
 """
 

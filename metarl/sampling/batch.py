@@ -36,6 +36,10 @@ class BatchSampler:
         alike = {(trial.mode, trial.actor, trial.episodes) for trial in trials}
         if len(alike) > 1:
             raise ValueError(f"trials differ in (mode, actor, episodes) {sorted(alike)}; sample them one by one")
+        if any(trial.then for trial in trials):
+            raise ValueError(
+                f"a trial's task changes under way, expected none: {type(self._job).__name__} has no change"
+            )
         values = stacked(self._job.space, [trial.task for trial in trials])
         with torch.no_grad():
             if first.mode == "guided":

@@ -62,7 +62,8 @@ class Trial:
     """Some episodes on one task: guided motions, or attempts by a policy that explores or acts by its mean.
 
     actor names the worker's policy, theta [P] its parameters; or point controls (a map from what the camera
-    sees to where the arm should feel itself). key: (run seed, iteration, task, inner step).
+    sees to where the arm should feel itself). key: (run seed, iteration, task, inner step). then: when in each attempt
+    (s) the task becomes which other.
     """
 
     task: Task
@@ -72,6 +73,11 @@ class Trial:
     actor: str = ""
     theta: Float | None = None
     point: tuple[Array, Array] | None = None
+    then: tuple[float, Task] | None = None
+
+    def __post_init__(self) -> None:
+        if self.then and self.mode == "guided":
+            raise ValueError("a trial's task changes under way, expected none in guided motions")
 
 
 class Remembering:
@@ -136,8 +142,11 @@ class Worker:
             return Recalling(policy, theta, actor.history, self._env.interface)
         if not actor.privileged:
             return lambda observation: policy(theta, observation)
-        known = self._env.task_space.encode(trial.task).astype(np.float32)
-        return lambda observation: policy(theta, np.concatenate([observation, known]))
+        return lambda observation: policy(theta, np.concatenate([observation, self._known()]))
+
+    def _known(self) -> Float:
+        """What a privileged actor is told: the task of this moment."""
+        return self._env.task_space.encode(self._env.task).astype(np.float32)
 
     def _attempt(self, trial: Trial, index: int, act: Act) -> Episodes:
         env, key = self._env, (*trial.key, index)
@@ -145,7 +154,8 @@ class Worker:
         if trial.mode == "explore":
             noise = np.random.default_rng(seed(Stream.ACTION, key)).standard_normal(noise.shape, np.float32)
         observations, actions, rewards, errors = [], [], [], []
-        observation, _ = env.reset(seed=_integer(seed(Stream.WORLD, key)), options={"task": trial.task})
+        options: dict[str, Any] = {"task": trial.task, **({"then": trial.then} if trial.then else {})}
+        observation, _ = env.reset(seed=_integer(seed(Stream.WORLD, key)), options=options)
         for step in range(env.job.horizon):
             mean, log_std = act(observation)
             action = mean + np.exp(log_std) * noise[step]

@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from envs.tasks import Task
 from metarl.checkpoint import Run
 from metarl.config import default
 from metarl.evidence import papers, robots, room
 from metarl.evidence.cell import Cell, by_learner, by_ppo, seeds_of
-from metarl.evidence.judges import adapted, by_row, remembered, rival
+from metarl.evidence.judges import World, adapted, by_row, remembered, rival
 from metarl.evidence.tables import pooled, spread
 from metarl.files import write_json
 from metarl.problem import Problem
@@ -108,21 +109,28 @@ def test_the_robots_page_says_what_has_not_been_run(tmp_path: Path):
 @pytest.mark.parametrize("name", room.PLACES)
 def test_a_rows_worlds_have_its_faults_and_no_others(name: str):
     place = room.PLACES[name]
-    space = Problem.of(place.env).space
-    assert room.worlds(place, space) == room.worlds(place, space)
-    for row, tasks in room.worlds(place, space).items():
-        faults, sound = place.rows[row], room.drawn(space, {}, np.random.default_rng(0))
-        for task in tasks:
-            changed = {fault for fault, values in task.values.items() if values != sound.values[fault]}
-            assert changed == set(faults)
-            for fault, (low, high) in faults.items():
-                assert all(low <= abs(value) <= high for value in task.values[fault])
-                assert np.abs(space.encode(task)).max() <= 1, "room is measured where policies were trained"
+    problem = Problem.of(place.env)
+    space = problem.space
+    sound = room.drawn(space, {}, np.random.default_rng(0))
+    assert room.worlds(place, problem) == room.worlds(place, problem)
+    for row, worlds in room.worlds(place, problem).items():
+        for task, then in worlds:
+            assert (then is None) == (place.rows[row].then is None)
+            cases = [(task, place.rows[row].faults), *([(then[1], place.rows[row].then)] if then else [])]
+            for now, faults in cases:
+                assert {name for name in sound.values if now.values[name] != sound.values[name]} == set(faults)
+                for fault, (low, high) in faults.items():
+                    assert all(low <= abs(value) <= high for value in now.values[fault])
+                assert (np.abs(space.encode(now)).max() > 1) == row.startswith(room.BEYOND)
 
 
 def test_the_room_of_a_place_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     small = replace(
-        room.PLACES["a1"], env="metarl/PandaReach-v0", steps=8, start=None, rows={"payload": {"payload": (0.5, 1)}}
+        room.PLACES["a1"],
+        env="metarl/PandaReach-v0",
+        steps=8,
+        start=None,
+        rows={"payload": room.Row({"payload": (0.5, 1)})},
     )
     monkeypatch.setattr(room, "PLACES", {"small": small})
     monkeypatch.setattr(room, "TASKS", 3)
@@ -144,13 +152,16 @@ def verdict(returns: list[float]) -> dict[str, object]:
 
 def test_a_policy_is_judged_row_by_row(tmp_path: Path):
     small = {"steps": 8, "environments": 1, "rollout": 8, "batch": 8, "epochs": 1, "hidden": (4,), "window": 2}
-    settings = Settings("metarl/PandaReach-v0", options={"horizon": 4}, sees="task", **small)  # type: ignore[arg-type]
+    settings = Settings("metarl/PandaReach-v0", sees="task", **small)  # type: ignore[arg-type]
 
     def judge(folder: Path, workers: int) -> dict[str, object]:
-        return by_row(folder, workers, rows=lambda space: {"nominal": [space.nominal] * 2})
+        return by_row(folder, workers, worlds=lambda problem: {"row": worlds(problem.space.nominal)}, horizon=4)
+
+    def worlds(task: Task) -> list[World]:
+        return [(task, None), (task, (0.1, task))]
 
     found = by_ppo("room/small/oracle/0", settings, judge).run(tmp_path / "runs", tmp_path / "docs", 0, QUIET)
-    values = found["values"]["nominal"]
+    values = found["values"]["row"]
     assert values["fell"] == "0 0"
     assert [len(values[figure].split()) for figure in ("return", "error")] == [2, 2]
 

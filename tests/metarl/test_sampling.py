@@ -45,6 +45,7 @@ TRIALS = [
     by("policy", mode="explore", task=1),
     by("oracle", mode="explore", task=1),
     Trial(TASKS[1], KEY, 2, "mean", point=POINT),
+    replace(by("oracle"), then=(0.2, TASKS[1])),
 ]
 
 
@@ -103,6 +104,20 @@ def test_all_who_act_meet_the_same_world(serial: Sampler):
     assert seen[0].std(axis=1).max() > 1e-5  # a new draw of noise at each step
     np.testing.assert_array_equal(seen[0], seen[1])
     np.testing.assert_array_equal(seen[0], seen[2])
+
+
+def test_a_world_may_change_under_way_and_an_oracle_is_told(serial: Sampler):
+    for actor in ("policy", "oracle"):
+        before, changed = serial.sample([by(actor), replace(by(actor), then=(0.2, TASKS[1]))])
+        same = (changed.action == before.action).all(-1)[0]
+        assert same[:5].all()  # 0.2 s
+        assert not same[6:].any()
+    told, never = NETS["oracle"], torch.from_numpy(by("oracle").theta)
+    code = np.tile(JOB.space.encode(TASKS[1]).astype(np.float32), (4, 1))
+    mean, _ = told(never, torch.from_numpy(np.concatenate([changed.observation[0, 10:14], code], -1)))
+    np.testing.assert_allclose(changed.action[0, 10:14], mean.numpy(), atol=1e-5)
+    with pytest.raises(ValueError, match="changes under way, expected none in guided motions"):
+        replace(TRIALS[0], then=(0.2, TASKS[1]))
 
 
 def test_exploration_is_the_policys_own_gaussian(serial: Sampler):
