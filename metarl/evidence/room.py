@@ -63,6 +63,9 @@ class Place:
 BEYOND = "beyond training: "
 ZEROS: Faults = {"joint_zero": (0.15, 0.25)}  # [rad]
 WEAK: Faults = {"weak_joint": (1, 12), "weak_strength": (0.3, 0.4)}
+SHIFTED: Faults = {"camera_shift": (0.08, 0.15)}  # [m]
+TURNED: Faults = {"camera_yaw": (0.52, 1.04)}  # [rad]
+ASKEW: Faults = {**SHIFTED, **TURNED}
 LADEN: Faults = {"payload": (4, 5), **WEAK}
 PLACES = {
     "a1": Place(
@@ -89,6 +92,24 @@ PLACES = {
             "nominal, then payload and motor": Row({}, LADEN),
             f"{BEYOND}joint zeros off by 0.3 to 0.4 rad": Row({"joint_zero": (0.3, 0.4)}),
             f"{BEYOND}payload 5 to 6 kg and zeros": Row({"payload": (5, 6), **ZEROS}),
+        },
+    ),
+    "reach": Place(
+        "metarl/PandaReach-v0",
+        "Panda reaches through a camera that is mounted askew",
+        steps=400_000,
+        horizon=80,
+        discount=0.95,
+        rows={
+            "nominal": Row({}),
+            "joint zeros off by 0.02 to 0.05 rad": Row({"joint_zero": (0.02, 0.05)}),
+            "payload 0.7 to 1 kg": Row({"payload": (0.7, 1)}),
+            "camera shifted by 8 to 15 cm along each axis": Row(SHIFTED),
+            "camera turned by 30 to 60°": Row(TURNED),
+            "camera shifted and turned": Row(ASKEW),
+            "camera, zeros and payload": Row({**ASKEW, "joint_zero": (0.02, 0.05), "payload": (0.7, 1)}),
+            "nominal, then a knock at the camera": Row({}, ASKEW),
+            f"{BEYOND}camera turned by 65 to 85°": Row({"camera_yaw": (1.13, 1.48)}),
         },
     ),
 }
