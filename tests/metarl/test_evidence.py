@@ -143,6 +143,8 @@ def test_the_room_of_a_place_is_found(tmp_path: Path, monkeypatch: pytest.Monkey
     assert "| 3.0 ± 0.0 | **room** |" in room.markdown(tmp_path)
     write_json(cells[2].file(tmp_path), {"settings": cells[2].settings, **verdict([4.0, 2.0, 5.0])})
     assert "| 1.3 ± 0.9 |  |" in room.markdown(tmp_path)
+    write_json(cells[0].file(tmp_path), {"settings": cells[0].settings, **verdict([4.0, 2.0, 5.0])})
+    assert "| 0.0 ± 0.0 |  |" in room.markdown(tmp_path), "the better rival counts"
 
 
 def verdict(returns: list[float]) -> dict[str, object]:
