@@ -198,9 +198,9 @@ A policy trained with domain randomization copes with much by itself, and where 
 task, nothing is left to adapt. Each policy was trained with all these faults unknown at once, from the same start with
 equally many control steps, and is judged fault by fault on {tasks} worlds of each row, the same for all, acting by the
 mean; "then" is what happens half-way. The gap is the oracle's return over that of the better of the other two in that
-row, paired over worlds and seeds, with its standard error; a gap of more than {clear} of them is **room**.
-`make evidence-next` runs the next missing cell; the verdicts are in `docs/evidence/room`, and this page is made from
-them.
+row, paired over worlds and seeds, with its standard error; a gap of more than {clear} of them is **room**. With one
+seed that error does not hold the luck of training. `make evidence-next` runs the next missing cell; the verdicts are in
+`docs/evidence/room`, and this page is made from them.
 
 """
 
