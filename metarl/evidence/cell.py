@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from rich.console import Console
 
@@ -19,6 +19,11 @@ from metarl.files import write_json
 from metarl.sb3 import Settings, learn
 from metarl.trainer import train
 
+RIVALS: dict[str, Literal["observation", "past", "task"]] = {
+    "domain-randomization": "observation",
+    "domain-randomization-history": "past",
+    "oracle": "task",
+}
 Verdict = dict[str, Any]
 Judge = Callable[[Path, int], Verdict]  # of a folder, with so many processes; plain values
 
@@ -94,6 +99,30 @@ def by_ppo(name: str, settings: Settings, judge: Judge) -> Cell:
         write_json(folder / "done.json", True)
 
     return Cell(name, asdict(settings), go, judge)
+
+
+def rivals(
+    env: str, steps: int, hidden: tuple[int, ...], start: str | None, discount: float, seed: int
+) -> Iterator[tuple[str, Settings]]:
+    """Those whom adaptation is measured against, by label, as PPO trains them: the same in every table."""
+    for label, sees in RIVALS.items():
+        yield (
+            label,
+            Settings(
+                env,
+                steps,
+                rollout=512,
+                batch=512,
+                epochs=8,
+                rate=5e-4,
+                gamma=discount,
+                log_std=-1.5,
+                hidden=hidden,
+                seed=seed,
+                start=start,
+                sees=sees,
+            ),
+        )
 
 
 def seeds_of(cells: Sequence[Cell], prefix: str, docs: Path) -> list[Verdict]:

@@ -8,12 +8,11 @@ from functools import cache, partial
 from pathlib import Path
 
 from metarl.config import APPLIES, MEMORY, Config, default
-from metarl.evidence.cell import Cell, Verdict, by_learner, by_ppo, seeds_of
+from metarl.evidence.cell import RIVALS, Cell, Verdict, by_learner, by_ppo, rivals, seeds_of
 from metarl.evidence.judges import adapted, rival
 from metarl.evidence.tables import minutes, pooled, table
 from metarl.problem import Problem
 from metarl.report import in_unit
-from metarl.sb3 import Settings
 
 SEEDS = (0, 1, 2)
 STEPS = 400_000  # control steps of simulation for every learner and rival
@@ -64,11 +63,6 @@ BY_DEMONSTRATION = {
     for name, objectives in APPLIES.items()
     if "demonstration" in objectives
 }
-RIVALS = {
-    "domain-randomization": "observation",
-    "domain-randomization-history": "past",
-    "oracle": "task",
-}
 
 
 def cells() -> list[Cell]:
@@ -80,22 +74,8 @@ def _cells(name: str, place: Place, seed: int) -> Iterator[Cell]:
     judge = partial(adapted, tasks=TASKS, steps=ADAPTED, episodes=EPISODES)
     for label, (learner, objective) in _learners(name).items():
         yield by_learner(f"robots/{name}/{label}/{seed}", _config(place, learner, objective, seed), judge)
-    for label, sees in RIVALS.items():
-        settings = Settings(
-            place.env,
-            STEPS,
-            rollout=512,
-            batch=512,
-            epochs=8,
-            rate=5e-4,
-            gamma=place.discount,
-            log_std=-1.5,
-            hidden=place.hidden,
-            seed=seed,
-            start=place.start,
-            sees=sees,  # type: ignore[arg-type]
-        )
-        steps = ADAPTED if sees == "observation" else 0
+    for label, settings in rivals(place.env, STEPS, place.hidden, place.start, place.discount, seed):
+        steps = ADAPTED if settings.sees == "observation" else 0
         verdict = partial(rival, tasks=TASKS, episodes=EPISODES, steps=steps)
         yield by_ppo(f"robots/{name}/{label}/{seed}", settings, verdict)
 

@@ -10,20 +10,14 @@ from pathlib import Path
 import numpy as np
 
 from envs.tasks import Choice, Parameter, Task, TaskSpace
-from metarl.evidence.cell import Cell, Verdict, by_ppo, seeds_of
+from metarl.evidence.cell import RIVALS, Cell, Verdict, by_ppo, rivals, seeds_of
 from metarl.evidence.judges import World, by_row
 from metarl.evidence.tables import table
 from metarl.problem import Problem
-from metarl.sb3 import Settings
 from robots.spec import Array
 
 SEEDS = (0, 1, 2)
 TASKS = 40  # worlds of every row
-SEES = {
-    "domain-randomization": "observation",
-    "domain-randomization-history": "past",
-    "oracle": "task",
-}
 CLEAR = 4  # standard errors from which a gap is called one
 
 Faults = Mapping[str, tuple[float, float]]
@@ -56,7 +50,6 @@ class Place:
     rows: Mapping[str, Row]
     hidden: tuple[int, ...] = (128, 128)
     start: str | None = None
-    rate: float = 5e-4
     discount: float = 0.98
 
 
@@ -165,21 +158,7 @@ def cells() -> list[Cell]:
 
 
 def _cells(name: str, place: Place, seed: int) -> Iterator[Cell]:
-    for label, sees in SEES.items():
-        settings = Settings(
-            place.env,
-            place.steps,
-            rollout=512,
-            batch=512,
-            epochs=8,
-            rate=place.rate,
-            gamma=place.discount,
-            log_std=-1.5,
-            hidden=place.hidden,
-            seed=seed,
-            start=place.start,
-            sees=sees,  # type: ignore[arg-type]
-        )
+    for label, settings in rivals(place.env, place.steps, place.hidden, place.start, place.discount, seed):
         made = by_ppo(
             f"room/{name}/{label}/{seed}",
             settings,
@@ -213,9 +192,9 @@ def markdown(docs: Path) -> str:
 
 
 def _section(name: str, place: Place, made: list[Cell], docs: Path) -> str:
-    found = {label: seeds_of(made, f"room/{name}/{label}", docs) for label in SEES}
+    found = {label: seeds_of(made, f"room/{name}/{label}", docs) for label in RIVALS}
     seeds = min(map(len, found.values()))
-    header = ["fault", *(f"{label.replace('-', ' ')}, return (falls)" for label in SEES), "gap", ""]
+    header = ["fault", *(f"{label.replace('-', ' ')}, return (falls)" for label in RIVALS), "gap", ""]
     lines = [_line(row, [verdicts[:seeds] for verdicts in found.values()]) for row in place.rows]
     says = f"{place.steps:,} control steps each, seeds: {seeds}."
     return f"## {place.says}\n\n`{place.env}`, {says}\n\n" + table(header, lines)
