@@ -205,7 +205,9 @@ def _line(row: str, policies: list[list[Verdict]]) -> list[str]:
         return [row, *["not run"] * len(policies), "", ""]
     returns = [_values(verdicts, row, "return") for verdicts in policies]
     falls = [_values(verdicts, row, "fell").mean() for verdicts in policies]
-    shown = [f"{values.mean():.1f} ({fell:.0%})" for values, fell in zip(returns, falls, strict=True)]
+    shown = [
+        f"{values.mean():.1f}" + (f" ({fell:.0%})" if fell else "") for values, fell in zip(returns, falls, strict=True)
+    ]
     *others, oracle = returns
     gap, error = paired(oracle - max(others, key=np.mean))
     return [row, *shown, f"{gap:.1f} ± {error:.1f}", "**room**" if gap > CLEAR * error else ""]
