@@ -21,6 +21,7 @@ from export.device import archive, golden, signing
 from export.device.adapter import Adapter
 from export.device.bundle import load
 from export.device.manifest import Collect, Manifest, Recurrence, StepSizes
+from export.device.plan import Plan
 from export.device.policy import RecurrentPolicy, open_policy
 from export.device.search import Search
 from export.device.slots import Bounds
@@ -35,7 +36,8 @@ class Adaptation:
     """What a policy that adapts brings along.
 
     graph: the adapt graph. step_sizes float32[K, parameters], as they stand in it. batch: golden, an array for
-    each of the graph's fields. objective: its name. collect: how the device gets a batch.
+    each of the graph's fields. objective: its name. collect: how the device gets a batch. plan: when it adapts while it
+    works, if that is what it was trained for.
     """
 
     graph: bytes
@@ -43,6 +45,7 @@ class Adaptation:
     step_sizes: NDArray[np.float32]
     collect: Collect
     batch: Mapping[str, NDArray[np.float32]]
+    plan: Plan | None = None
 
 
 @dataclass(frozen=True)
@@ -157,6 +160,7 @@ def _files(contents: Contents) -> tuple[Manifest, dict[str, bytes]]:
         step_sizes=_summary(adaptation.step_sizes) if adaptation else None,
         memory=Recurrence(memory.size, "trial", memory.episodes) if memory else None,
         search=contents.search,
+        plan=adaptation.plan if adaptation else None,
         limits=contents.limits,
         bounds=contents.bounds,
         versions=dict(versions),

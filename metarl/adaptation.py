@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.func import grad_and_value
 
-from metarl.networks import MLP
+from metarl.informed import Plain
 from metarl.objectives import Batch, Objective
 
 
@@ -22,7 +22,7 @@ class Step(NamedTuple):
 
 
 def inner_step(
-    network: MLP,
+    network: Plain,
     objective: Objective,
     theta: Tensor,
     step_sizes: Tensor,

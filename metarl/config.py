@@ -15,6 +15,8 @@ APPLIES = {  # which objectives each learner can learn by, and what stands in th
     "cavia": OBJECTIVES,
     "reptile": ("demonstration", "reward"),  # it has no outer loss that would tell a policy what to predict for
     "es_maml": ("reward",),  # it sees returns alone
+    "belief": ("prediction",),  # its policy is made already; it learns what its robot's motion says of the task
+    "rma": ("prediction",),
     "rl2": ("reward",),  # memory learners are told the reward, step by step
     "mann": ("reward",),
     "snail": ("reward",),
@@ -22,6 +24,7 @@ APPLIES = {  # which objectives each learner can learn by, and what stands in th
 
 
 MEMORY = ("rl2", "mann", "snail")
+ONLINE = ("belief", "rma")  # adapt while they act, in training too
 
 
 @dataclass(frozen=True)
@@ -39,8 +42,10 @@ class Config:
 
     By reward: discount; passes, how often an outer step reuses its data; clip, PPO's of the ratio; divergence, the
     largest mean KL [nat] by which an outer step may move the policy, before or after adaptation.
-    context: length of cavia's. Memory learners: gae_lambda, entropy (its bonus), batches (of trials, in a pass),
-    slots (mann's). es_maml: sigma (of perturbations), tries (candidates of a round), climb (or estimate a gradient).
+    context: length of cavia's, belief's and rma's. Memory learners: gae_lambda, entropy (its bonus), batches (of
+    trials, in a pass), slots (mann's). belief and rma act by PPO: discount, passes, clip, gae_lambda, batches (of
+    steps, in a pass), divergence (that ends the passes). es_maml: sigma (of perturbations), tries (candidates of a
+    round), climb (or estimate a gradient).
     """
 
     env: str
@@ -115,7 +120,7 @@ class Config:
     @property
     def episodes_per_iteration(self) -> int:
         """How many an outer step costs."""
-        if self.learner in MEMORY:
+        if self.learner in (*MEMORY, *ONLINE):
             return self.tasks * self.episodes
         if self.learner == "es_maml":
             each = self.tries + 1 if self.climb else 2 * self.tries
@@ -172,10 +177,28 @@ DEFAULTS = {
     "prediction": replace(_BY_REWARD, objective="prediction"),
 }
 _MEMORY: dict[str, Any] = {"hidden": (64,), "tasks": 64, "episodes": 5, "iterations": 300, "passes": 4, "batches": 4}
+_ONLINE: dict[str, Any] = {
+    "env": "metarl/A1Field-v0",
+    "hidden": (128, 128),
+    "tasks": 25,
+    "episodes": 1,
+    "query": 1,
+    "iterations": 400,
+    "passes": 8,
+    "batches": 12,
+    "discount": 0.98,
+    "gae_lambda": 0.95,
+    "divergence": 0.05,
+    "context": 16,
+    "learning_rate": 2e-4,
+    "step_size": 1.0,
+}
 _OWN: dict[str, dict[str, Any]] = {
     "cavia": {"step_size": 1.0},
     "reptile": {"learning_rate": 0.5, "step_size": 1e-2, "inner_steps": 4},
     "es_maml": {"learning_rate": 1e-2, "hidden": (16,), "episodes": 1, "query": 1, "inner_steps": 1},
+    "belief": {**_ONLINE, "inner_steps": 3},
+    "rma": {**_ONLINE, "inner_steps": 1},
     "rl2": _MEMORY,
     "mann": _MEMORY,
     "snail": {**_MEMORY, "hidden": (32,)},

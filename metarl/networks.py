@@ -90,6 +90,10 @@ class MLP:
         change = torch.addmm(head[self.predicts * self._seen :], seen, weight.T)
         return change.reshape(*observation.shape[:-1], self.predicts)
 
+    def surprise(self, theta: Tensor, observation: Tensor, action: Tensor, change: Tensor) -> Tensor:
+        """Mean square [...] of the forecasts' errors."""
+        return (self.predict(theta, observation, action) - change).square().mean(-1)
+
     def _split(self, theta: Tensor) -> tuple[Tensor, ...]:
         """Context, each layer's weight and bias, log standard deviation, predicting head: flat, and all at once, for
         every cut of its own costs a gradient of its own.

@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 
 from metarl.episodes import Episodes
-from metarl.networks import MLP, log_probability
+from metarl.informed import Plain
+from metarl.networks import log_probability
 
 Batch = Mapping[str, Tensor]
 
@@ -30,7 +31,7 @@ class Objective(Protocol):
     @property
     def gather(self) -> Literal["guided", "attempts"]: ...
 
-    def loss(self, network: MLP, theta: Tensor, batch: Batch) -> Tensor:
+    def loss(self, network: Plain, theta: Tensor, batch: Batch) -> Tensor:
         """The scalar whose gradient in theta is the inner step's."""
 
 
@@ -42,7 +43,7 @@ class Demonstration:
     fields = ("observation", "action", "mask")
     gather: Literal["guided"] = "guided"
 
-    def loss(self, network: MLP, theta: Tensor, batch: Batch) -> Tensor:
+    def loss(self, network: Plain, theta: Tensor, batch: Batch) -> Tensor:
         mean, _ = network(theta, batch["observation"])
         error = (mean - batch["action"]).square().sum(-1)
         return (error * batch["mask"]).sum() / batch["mask"].sum()
@@ -61,7 +62,7 @@ class Reward:
     fields = ("observation", "action", "reward", "mask")
     gather: Literal["attempts"] = "attempts"
 
-    def loss(self, network: MLP, theta: Tensor, batch: Batch) -> Tensor:
+    def loss(self, network: Plain, theta: Tensor, batch: Batch) -> Tensor:
         logp = log_probability(*network(theta, batch["observation"]), batch["action"])
         ratio = torch.exp(logp - logp.detach())
         weight = self.advantage(batch["reward"], batch["mask"]) * batch["mask"]
@@ -98,15 +99,19 @@ class Prediction:
     fields = ("observation", "action", "mask")
     gather: Literal["attempts"] = "attempts"
 
-    def loss(self, network: MLP, theta: Tensor, batch: Batch) -> Tensor:
+    def loss(self, network: Plain, theta: Tensor, batch: Batch) -> Tensor:
+        change, lived = self.changes(batch)
+        surprise = network.surprise(theta, batch["observation"], batch["action"], change)
+        return (surprise * lived).sum() / lived.sum().clamp(min=1)
+
+    def changes(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """How what is felt changed over each step [episode, time, felt], and which were lived [episode, time]."""
         observation, felt = batch["observation"], list(self.elements)
         # Looked up, not sliced: a graph with slices of the time axis would be of no use for episodes of one step.
         time = torch.arange(observation.shape[1], device=observation.device)
         after = (time + 1).clamp(max=time[-1])
         lived = batch["mask"] * batch["mask"].index_select(1, after) * (time < time[-1])
-        change = (observation.index_select(1, after) - observation)[..., felt]
-        error = network.predict(theta, observation, batch["action"]) - change
-        return (error.square().mean(-1) * lived).sum() / lived.sum().clamp(min=1)
+        return (observation.index_select(1, after) - observation)[..., felt], lived
 
 
 def tensors(episodes: Episodes) -> dict[str, Tensor]:

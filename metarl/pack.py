@@ -22,7 +22,7 @@ from metarl.checkpoint import Run
 from metarl.episodes import Episodes, Float
 from metarl.evaluation import EVALUATION, load_learner
 from metarl.graphs import act_function, act_graph, adapt_function, adapt_graph
-from metarl.learners.learner import ACTOR, ByGradient, ByMemory, BySearch, Learner
+from metarl.learners.learner import ACTOR, ByGradient, ByMemory, BySearch, Learner, Online
 from metarl.learners.memory import unrolled
 from metarl.problem import Problem
 from metarl.sampling.opening import open_sampler
@@ -121,6 +121,7 @@ def _by_gradient(
         step_sizes=sizes,
         collect=Collect(objective.gather, config.episodes, shown.mask.shape[1], CORRELATION, CAP),
         batch={name: getattr(shown, name) for name in objective.fields},
+        plan=learner.plan if isinstance(learner, Online) else None,
     )
     observations = shown.observation[0, :VECTORS]
     adapted = []

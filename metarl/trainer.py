@@ -25,7 +25,7 @@ from metarl.learners.learner import ACTOR
 from metarl.learners.registry import make_learner
 from metarl.problem import Problem
 from metarl.sampling.ledger import SamplingError
-from metarl.sampling.opening import Workers, open_sampler
+from metarl.sampling.opening import Workers, actor_of, open_sampler
 from metarl.sampling.ray_cluster import Cluster, reach
 from metarl.sampling.worker import draw_tasks
 
@@ -84,7 +84,7 @@ def train(
             return tasks, learner.gather(sampler, tasks, (config.seed, iteration))
 
         with (
-            closing(open_sampler(problem, {ACTOR: learner.network}, workers)) as sampler,
+            closing(open_sampler(problem, {ACTOR: actor_of(learner)}, workers)) as sampler,
             closing(Board(out / "tb", done + 1)) as board,
             ThreadPoolExecutor(1) as gatherer,
             progress(console or stdout(), "training", config.iterations) as show,

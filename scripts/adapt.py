@@ -15,10 +15,11 @@ from rich.text import Text
 from tyro.conf import Positional
 
 from export.device import Device
-from export.device.continuous import Plan, work
+from export.device.continuous import work
 from export.device.driver import connect
 from export.device.guard import Reaction
 from export.device.loop import Tick
+from export.device.plan import chosen
 from export.device.recorder import Recorder
 from export.device.run import run as adapt
 from export.device.session import Event
@@ -26,6 +27,7 @@ from metarl.console import main, stdout
 from metarl.files import write_json
 
 COUNTED = {"gradient": "gradient steps", "memory": "attempts before", "search": "rounds of search", None: "steps"}
+WORK = 20.0  # [s], of a policy that adapts while it works
 SHOWN = 8  # last events in the live view
 
 
@@ -44,17 +46,18 @@ class Args:
     option: dict[str, str] = field(default_factory=dict)
     """Passed to the driver: --option split heldout seed 7. A simulated robot is of the bundle's own environment."""
     steps: int | None = None
-    """Gradient steps, rounds of search, or attempts to remember; as many as the policy was trained for if not given."""
+    """Gradient steps, rounds of search, or attempts to remember; as many as the policy was trained for if not given.
+    0: do not adapt while working."""
     attempts: int = 5
     """Attempts for each evaluation, which are a step's probation; 0: as few as the bundle asks. With memory: trials."""
     seed: int = 0
     """Seed of exploration noise and search."""
     seconds: float | None = None
-    """Let the policy work for so long [s] instead."""
+    """Let the policy work for so long [s] instead; 20 for one that was trained to adapt while it works."""
     every: float | None = None
-    """With --seconds: adapt so often [s], from the latest motion."""
-    window: float = 2.0
-    """Motion [s] that such an adaptation reads."""
+    """Working, adapt so often [s] from the latest motion; as it was trained to, or not at all, if not given."""
+    window: float | None = None
+    """Motion [s] that such an adaptation reads; as in training, or 2, if not given."""
     state: Path | None = None
     """File that keeps what proved itself; the next session starts from it."""
     log: Path | None = None
@@ -123,6 +126,8 @@ def run(args: Args) -> None:
         f"{manifest.way}; golden vectors replayed",
         highlight=False,
     )
+    plan = chosen(manifest.plan, manifest.steps, args.every, args.window, args.steps)
+    seconds = WORK if args.seconds is None and manifest.plan else args.seconds
     reaction, view = Reaction(args.hold, args.nominal), View(console, device)
     with ExitStack() as stack:
         driver = connect(args.driver, manifest.suggestions, **args.option)
@@ -140,9 +145,8 @@ def run(args: Args) -> None:
             if recorder:
                 recorder.tick(tick)
 
-        if args.seconds is not None:
-            plan = Plan(args.every, args.window, args.steps or manifest.steps) if args.every else None
-            work(device, driver, args.seconds, plan, reaction=reaction, state=args.state, report=report, watch=watch)
+        if seconds is not None:
+            work(device, driver, seconds, plan, reaction=reaction, state=args.state, report=report, watch=watch)
         else:
             adapt(
                 device, driver, steps=args.steps, attempts=args.attempts, seed=args.seed, state=args.state,

@@ -32,11 +32,11 @@ class Args:
 
 def run(args: Args) -> None:
     # Not at the top: every simulating process imports this file, and needs none of it.
-    from metarl.evidence import papers, robots, room
+    from metarl.evidence import deployment, papers, robots, room
     from metarl.files import write_atomic
 
     console = stdout()
-    cells = [cell for cell in (*papers.cells(), *robots.cells(), *room.cells()) if fnmatch(cell.name, args.only)]
+    cells = [cell for cell in (*papers.cells(), *robots.cells(), *deployment.cells()) if fnmatch(cell.name, args.only)]
     if not cells:
         raise ValueError(f"no cell matches {args.only!r}; --list shows all of them")
     missing = [cell for cell in cells if cell.read(args.docs) is None]
@@ -47,7 +47,7 @@ def run(args: Args) -> None:
     for cell in missing[: args.cells]:
         console.print(f"{cell.name} ({len(missing)} missing)", highlight=False)
         cell.run(args.runs, args.docs, args.workers, console)
-    for page in (papers, robots, room):
+    for page in (papers, robots, room, deployment):
         write_atomic(args.docs.parent / page.PAGE, page.markdown(args.docs).encode())
 
 

@@ -20,7 +20,7 @@ class Args:
     out: Path
     """Run folder to create (or, with --resume, to go on with)."""
     learner: Literal[
-        "maml", "fomaml", "metasgd", "promp", "cavia", "reptile", "es_maml", "rl2", "mann", "snail"
+        "maml", "fomaml", "metasgd", "promp", "cavia", "belief", "rma", "reptile", "es_maml", "rl2", "mann", "snail"
     ] | None = None  # fmt: skip
     """Meta-learner; by default metasgd."""
     objective: Literal["demonstration", "reward", "prediction"] | None = None

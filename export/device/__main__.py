@@ -10,14 +10,17 @@ from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
-from export.device.continuous import Plan, work
+from export.device.continuous import work
 from export.device.device import Device
 from export.device.driver import Driver, connect
 from export.device.guard import Reaction
 from export.device.loop import Tick
+from export.device.plan import chosen as plan_of
 from export.device.recorder import Recorder
 from export.device.run import run
 from export.device.session import Event
+
+WORK = 20.0  # [s], of a policy that adapts while it works
 
 
 def option(text: str) -> tuple[str, Any]:
@@ -70,9 +73,16 @@ def parser() -> argparse.ArgumentParser:
     )
     made.add_argument("--seed", type=int, default=0, metavar="N", help="of exploration noise and search (default: 0)")
     made.add_argument("--restore", action="store_true", help="go back to the initial parameters at the end")
-    made.add_argument("--seconds", type=float, metavar="S", help="let the policy work for so long instead")
-    made.add_argument("--every", type=float, metavar="S", help="with --seconds: adapt so often, from the motion itself")
-    made.add_argument("--window", type=float, default=2.0, metavar="S", help="of motion for that (default: 2)")
+    made.add_argument(
+        "--seconds",
+        type=float,
+        metavar="S",
+        help="let the policy work for so long instead (20 for one that was trained to adapt while it works)",
+    )
+    made.add_argument(
+        "--every", type=float, metavar="S", help="working, adapt so often, from the motion (default: as it was trained)"
+    )
+    made.add_argument("--window", type=float, metavar="S", help="of motion for that (default: as it was trained, or 2)")
     made.add_argument("--state", type=Path, metavar="FILE", help="keep what proved itself, and start from it next time")
     made.add_argument("--log", type=Path, metavar="FILE", help="black box, an MCAP file (needs the extra `log`)")
     made.add_argument("--trust", type=Path, metavar="PEM", help="public key that must have signed the bundle")
@@ -100,12 +110,14 @@ def session(chosen: argparse.Namespace, device: Device, driver: Driver, tell: Ca
             if recorder:
                 recorder.tick(tick)
 
-        if chosen.seconds is not None:
-            plan = Plan(chosen.every, chosen.window, chosen.steps or device.manifest.steps) if chosen.every else None
+        manifest = device.manifest
+        plan = plan_of(manifest.plan, manifest.steps, chosen.every, chosen.window, chosen.steps)
+        seconds = WORK if chosen.seconds is None and manifest.plan else chosen.seconds
+        if seconds is not None:
             done = work(
                 device,
                 driver,
-                chosen.seconds,
+                seconds,
                 plan,
                 reaction=reaction,
                 state=chosen.state,
@@ -115,7 +127,7 @@ def session(chosen: argparse.Namespace, device: Device, driver: Driver, tell: Ca
             )
             figures = done.loop.timing.summary()
             line = ", ".join(f"{name} {value:.4g}" for name, value in figures.items())
-            tell(Event("worked", done.slots.taken, f"worked for {chosen.seconds:g} s: {line}", figures))
+            tell(Event("worked", done.slots.taken, f"worked for {seconds:g} s: {line}", figures))
         else:
             run(
                 device,

@@ -7,13 +7,11 @@ find waits for the loop, which takes it between two ticks.
 
 from __future__ import annotations
 
-import math
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack, closing
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -27,29 +25,14 @@ from export.device.device import Device
 from export.device.driver import Driver
 from export.device.guard import RELAX, Guard, Reaction
 from export.device.loop import Tick, Watch, undisturbed
+from export.device.plan import Plan
 from export.device.policy import Vector
 from export.device.session import Event, Report, Session
 from export.device.slots import Verdict
 
 LATER = 0.25  # the share of a window, its newest, that judges what the rest has taught
+LEAST = 8  # ticks of a window
 PATIENCE = 8  # times the interval, the longest wait after refusals
-
-
-@dataclass(frozen=True)
-class Plan:
-    """every [s]: between adaptations. window [s]: of motion that each reads. steps: of gradient. probation [s]: that a
-    trial is watched for before it counts as good.
-    """
-
-    every: float = 1.0
-    window: float = 2.0
-    steps: int = 3
-    probation: float = 1.0
-
-    def __post_init__(self) -> None:
-        times = (self.every, self.window, self.probation)
-        if not all(0 < value < math.inf for value in times) or self.steps < 1:
-            raise ValueError(f"the plan is {self}, expected positive times in seconds, and steps from 1 up")
 
 
 class Beside:
@@ -95,23 +78,20 @@ class Beside:
 
 
 def adapted(device: Device, window: Episode, steps: int) -> tuple[Vector, Verdict]:
-    """Steps from base on the older part of a window, judged by the loss on the newer one and by the bounds."""
-    adapter, manifest = device.adapter, device.manifest
-    assert adapter is not None
+    """Steps from base on a window, once steps on its older part have foreseen the newer one; within the bounds."""
+    manifest = device.manifest
+    assert device.adapter is not None
     assert manifest.bounds is not None
     cut = len(window.action) - max(2, int(LATER * len(window.action)))
     parts = [
         Episode(window.observation[part], window.action[part], window.reward[part], window.altered[part])
         for part in (slice(None, cut), slice(cut, None))
     ]
-    older, newer = (batch([part], manifest.batch) for part in parts)
-    theta = device.base
-    for step in range(steps):
-        taken = adapter.step(theta, step, older)
-        if not taken.finite:
-            return device.base, Verdict(False, f"step {step + 1}: loss, gradient or theta is not finite")
-        theta = taken.theta
-    before, after = (adapter.step(which, 0, newer).loss for which in (device.base, theta))
+    older, newer, whole = (batch([part], manifest.batch) for part in (*parts, window))
+    tried, theta = (_stepped(device, data, steps) for data in (older, whole))
+    if tried is None or theta is None:
+        return device.base, Verdict(False, "loss, gradient or theta is not finite")
+    before, after = (device.adapter.step(which, 0, newer).loss for which in (device.base, tried))
     recent = slots.thinned(window.observation, slots.RECENT)
     verdict = slots.within(manifest.bounds, device.base, theta, lambda each: device.probe(each, recent))
     if not verdict.accepted:
@@ -120,10 +100,23 @@ def adapted(device: Device, window: Episode, steps: int) -> tuple[Vector, Verdic
     return theta, Verdict(judged.accepted, judged.reason, {**verdict.figures, **judged.figures})
 
 
+def _stepped(device: Device, data: Mapping[str, NDArray[Any]], steps: int) -> Vector | None:
+    """Steps from base; None where one is not finite."""
+    assert device.adapter is not None
+    theta = device.base
+    for step in range(steps):
+        taken = device.adapter.step(theta, step, data)
+        if not taken.finite:
+            return None
+        theta = taken.theta
+    return theta
+
+
 class _Window:
     """The latest ticks, as one episode."""
 
     def __init__(self, ticks: int) -> None:
+        self.size = ticks
         self._ticks: deque[Tick] = deque(maxlen=ticks)
 
     def add(self, tick: Tick) -> None:
@@ -132,9 +125,12 @@ class _Window:
         else:
             self._ticks.append(tick)
 
+    def __len__(self) -> int:
+        return len(self._ticks)
+
     @property
     def full(self) -> bool:
-        return len(self._ticks) == self._ticks.maxlen
+        return len(self) == self.size
 
     def episode(self) -> Episode:
         ticks = list(self._ticks)
@@ -150,8 +146,9 @@ class _Adapting:
     def __init__(self, session: Session, plan: Plan, beside: Beside) -> None:
         self._session, self._plan, self._beside = session, plan, beside
         self._hz = session.device.interface.control_hz
-        self._window = _Window(max(8, round(plan.window * self._hz)))
-        self._wait, self._due, self._index = plan.every, 0, 0
+        self._window = _Window(max(LEAST, round(plan.window * self._hz)))
+        self._least = min(self._window.size, max(LEAST, round(plan.start * self._hz)))
+        self._wait, self._due, self._index, self._taken = plan.every, 0, 0, 0
 
     def __call__(self, tick: Tick, index: int) -> None:
         session, beside, self._index = self._session, self._beside, index
@@ -168,8 +165,8 @@ class _Adapting:
         if trial is not None and self._probation.full:
             watched = self._probation.episode()
             beside.offer(lambda: session.forecasts(good, trial, [watched]), partial(self._judged, trial))
-        elif trial is None and index >= self._due and self._window.full:
-            window = self._window.episode()
+        elif trial is None and index >= self._due and len(self._window) >= self._least:
+            window, self._taken = self._window.episode(), index
             beside.offer(lambda: adapted(session.device, window, self._plan.steps), self._found)
 
     def _found(self, result: tuple[Vector, Verdict] | Exception, seconds: float) -> None:
@@ -202,7 +199,7 @@ class _Adapting:
 
     def _settle(self, accepted: bool) -> None:
         self._wait = self._plan.every if accepted else min(2 * self._wait, PATIENCE * self._plan.every)
-        self._due = self._index + round(self._wait * self._hz)
+        self._due = self._taken + round(self._wait * self._hz)
 
     @property
     def _clock(self) -> str:

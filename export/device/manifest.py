@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal, TypeVar
 
 from export.device.adapter import Field
+from export.device.plan import Plan
 from export.device.search import Search
 from export.device.slots import Bounds
 from export.device.strict import BundleError, fits, numbers, parse, positive, record
@@ -16,7 +17,7 @@ from robots.interface import Interface
 from robots.limits import Limits
 
 T = TypeVar("T")
-SCHEMA = 4
+SCHEMA = 5
 KINDS = ("guided", "attempts")
 ACT_GOLDEN = ("observation", "mean", "log_std")
 MEMORY_GOLDEN = ("observation", "feedback", "mean", "log_std", "memory_next")
@@ -76,8 +77,9 @@ class Manifest:
 
     horizon: control steps of one attempt. parameters: length of theta. A policy adapts in one way at most: by
     gradient steps (batch, objective, collect, step_sizes), by memory, or by search; what belongs to the others is
-    None, and batch empty. limits: of what reaches the motors. bounds: of what adaptation may change, None where
-    parameters never change. provenance, evaluation: as the exporter was given them.
+    None, and batch empty. plan: when it adapts while it works, if it was trained for that. limits: of what reaches the
+    motors. bounds: of what adaptation may change, None where parameters never change. provenance, evaluation: as the
+    exporter was given them.
     """
 
     interface: Interface
@@ -90,6 +92,7 @@ class Manifest:
     step_sizes: StepSizes | None
     memory: Recurrence | None
     search: Search | None
+    plan: Plan | None
     limits: Limits
     bounds: Bounds | None
     versions: dict[str, str]
@@ -161,6 +164,7 @@ class Manifest:
             "step_sizes": self.step_sizes and asdict(self.step_sizes),
             "memory": self.memory and asdict(self.memory),
             "search": self.search and asdict(self.search),
+            "plan": self.plan and asdict(self.plan),
             "limits": asdict(self.limits),
             "bounds": self.bounds and asdict(self.bounds),
             "golden": self.golden(),
@@ -199,6 +203,7 @@ class Manifest:
             step_sizes=optional,
             memory=optional,
             search=optional,
+            plan=optional,
             limits=dict,
             bounds=optional,
             golden=dict,
@@ -219,6 +224,7 @@ class Manifest:
             step_sizes=_step_sizes(values["step_sizes"]),
             memory=_memory(values["memory"]),
             search=_search(values["search"]),
+            plan=values["plan"] and _made(values["plan"], Plan, "manifest.plan"),
             limits=_made(values["limits"], Limits, "manifest.limits"),
             bounds=values["bounds"] and _made(values["bounds"], Bounds, "manifest.bounds"),
             versions=values["versions"],
@@ -260,6 +266,11 @@ class Manifest:
             raise BundleError(
                 f"manifest has {' and '.join(name for name, found in ways.items() if found)}, expected one of them at "
                 "most: a policy adapts in one way; export the bundle again"
+            )
+        if self.plan is not None and self.objective != "prediction":
+            raise BundleError(
+                f"manifest has a plan and the objective {self.objective!r}, expected 'prediction': nothing else is "
+                "there while a robot works; export the bundle again"
             )
         changes = adapts or self.search is not None
         if changes != (self.bounds is not None):

@@ -7,12 +7,12 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 
-from envs.tasks import Task
+from envs.deployment import Deployment, worlds
 from metarl.baselines import DOMAIN_RANDOMIZATION
 from metarl.checkpoint import Run, load_theta
 from metarl.config import default
@@ -24,7 +24,7 @@ from metarl.learners.maml import MAML
 from metarl.networks import MLP
 from metarl.objectives import Reward
 from metarl.problem import Problem
-from metarl.sampling.opening import open_sampler
+from metarl.sampling.opening import actor_of, open_sampler
 from metarl.sampling.processes import make_sampler
 from metarl.sampling.worker import Actor, Trial, draw_tasks
 from metarl.sb3 import Settings
@@ -32,8 +32,6 @@ from metarl.scores import Row
 from metarl.statistics import interval
 
 Verdict = dict[str, Any]
-World = tuple[Task, tuple[float, Task] | None]  # how it is at first; when (s) it changes, and to what
-
 SEED = 1  # of the tasks that are judged on: the same for every cell
 CHUNK = 1000  # trials at once
 
@@ -113,27 +111,70 @@ def rival(folder: Path, workers: int, *, tasks: int, episodes: int, steps: int =
     return {**_rows(found, tasks), "step_size": size}
 
 
-def by_row(
-    folder: Path, workers: int, *, worlds: Callable[[Problem], Mapping[str, Sequence[World]]], horizon: int
-) -> Verdict:
-    """A policy by PPO, one attempt of `horizon` steps in each world of every row: returns, errors at the end, falls."""
-    torch.set_num_threads(1)
+class Pilot(NamedTuple):
+    """Who is judged in a deployment: actors by what is said of them, theta [P] for all of them."""
+
+    env: str
+    options: Mapping[str, Any]
+    actors: Mapping[str, Actor]
+    theta: Float
+
+
+def by_ppo_pilot(folder: Path) -> Pilot:
     settings, problem, _, actor, theta = _learned(folder)
-    values: dict[str, dict[str, str]] = {}
-    options = {**problem.options, "horizon": horizon}
-    with closing(make_sampler(settings.env, {ACTOR: actor}, workers, options)) as sampler:
-        for row, (name, those) in enumerate(worlds(problem).items()):
-            made = [
-                Trial(task, (SEED, EVALUATION, row, index), 1, "mean", ACTOR, theta, then=then)
-                for index, (task, then) in enumerate(those)
-            ]
-            lived = sampler.sample(made)
-            values[name] = {
-                "return": _line([one.reward.sum() for one in lived]),
-                "error": _line([one.error[0, -1] for one in lived]),
-                "fell": _line([one.mask.sum() < horizon for one in lived]),
-            }
+    return Pilot(settings.env, problem.options, {"": actor}, theta)
+
+
+def online_pilot(folder: Path) -> Pilot:
+    """A learner that adapts while it acts, and the same that does not."""
+    run = Run(folder)
+    learner, problem, _ = load_learner(run)
+    actor = actor_of(learner)
+    assert isinstance(actor, Actor)
+    actors = {"": actor, ", zero steps": Actor(actor.graph)}
+    return Pilot(run.config.env, problem.options, actors, learner.theta.detach().numpy())
+
+
+def deployed(
+    folder: Path,
+    workers: int,
+    *,
+    pilot: Callable[[Path], Pilot],
+    deployment: Deployment,
+    tasks: int,
+    draws: Mapping[str, tuple[str, int]],
+) -> Verdict:
+    """One attempt in each world of every row: returns, errors at the end, falls, and the mean reward of each second.
+
+    draws: by name, the engine and which draw of the rows.
+    """
+    torch.set_num_threads(1)
+    env, options, actors, theta = pilot(folder)
+    space, hz = Problem.of(env, options).space, 1 / Problem.of(env, options).seconds
+    horizon = round(deployment.seconds * hz)
+    values: dict[str, dict[str, dict[str, str]]] = {}
+    for name, (engine, draw) in draws.items():
+        there = {**options, "horizon": horizon, "engine": engine}
+        with closing(make_sampler(env, actors, workers, there)) as sampler:
+            for said in actors:
+                rows = values[f"{name}{said}"] = {}
+                for index, (row, those) in enumerate(worlds(deployment, space, tasks, draw).items()):
+                    trials = [
+                        Trial(task, (SEED, EVALUATION, index, world), 1, "mean", said, theta, then=then)
+                        for world, (task, then) in enumerate(those)
+                    ]
+                    rows[row] = _figures(sampler.sample(trials), horizon, round(hz))
     return {"values": values}
+
+
+def _figures(lived: Sequence[Episodes], horizon: int, hz: int) -> dict[str, str]:
+    reward = np.stack([one.reward[0] for one in lived])
+    return {
+        "return": _line(reward.sum(1)),
+        "error": _line([one.error[0, -1] for one in lived]),
+        "fell": _line([one.mask.sum() < horizon for one in lived]),
+        "seconds": _line(reward.reshape(len(lived), -1, hz).sum(2).mean(0)),
+    }
 
 
 def _learned(folder: Path) -> tuple[Settings, Problem, MLP, Actor, Float]:

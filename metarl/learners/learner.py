@@ -9,10 +9,12 @@ import torch
 from torch import Tensor
 
 from envs.tasks import Task
+from export.device.plan import Plan
 from export.device.search import Search
 from metarl.adaptation import Step
 from metarl.config import Config
 from metarl.episodes import Episodes
+from metarl.informed import Plain
 from metarl.memory import Memory
 from metarl.networks import MLP
 from metarl.objectives import Objective
@@ -26,10 +28,12 @@ class Learner(Protocol):
     """An initialization theta [P] of `network`. How it adapts, the protocols below say."""
 
     config: Config
-    objective: Objective
 
     @property
-    def network(self) -> MLP | Memory: ...
+    def objective(self) -> Objective: ...
+
+    @property
+    def network(self) -> Plain | Memory: ...
 
     @property
     def theta(self) -> Tensor: ...
@@ -59,13 +63,20 @@ class ByGradient(Learner, Protocol):
     """Adapts by gradient steps of its objective, of the sizes step_sizes [K, A]: on theta's first A entries."""
 
     @property
-    def network(self) -> MLP: ...
+    def network(self) -> Plain: ...
 
     @property
     def step_sizes(self) -> Tensor: ...
 
     def adapt(self, theta: Tensor, step: Tensor, *fields: Tensor) -> Step:
         """Inner step number `step` (int64 scalar) from theta [P] on the objective's fields, in order."""
+
+
+@runtime_checkable
+class Online(ByGradient, Protocol):
+    """Adapts while it acts, as `plan` says; its `adapt` takes the step sizes from theta."""
+
+    plan: Plan
 
 
 @runtime_checkable
@@ -97,11 +108,14 @@ def initial(network: MLP | Memory, config: Config, start: Tensor | None) -> Tens
     return theta if start is None else begin_with(network, theta, start)
 
 
-def begin_with(network: MLP | Memory, theta: Tensor, start: Tensor) -> Tensor:
-    """theta [P] with a plain policy's parameters in their places; a context is zero at first, so both act alike."""
+def begin_with(network: MLP | Memory, theta: Tensor, start: Tensor, seen: int | None = None) -> Tensor:
+    """theta [P] with a plain policy's parameters in their places; a context is zero at first, so both act alike.
+
+    seen: of the observation, what the plain policy saw: its first elements. The others are ignored at first.
+    """
     inner = network.plain if isinstance(network, Residual) else network
     assert isinstance(inner, MLP), "make_network puts what remembers on top of a plain policy"
-    plain = MLP(inner.observation, inner.action, inner.hidden, inner.discrete, activation=inner.activation)
+    plain = MLP(seen or inner.observation, inner.action, inner.hidden, inner.discrete, activation=inner.activation)
     if start.shape != (plain.size,):
         raise ValueError(f"start has {start.numel()} parameters, expected {plain.size} for hidden {inner.hidden}")
     if isinstance(network, Residual):
@@ -110,6 +124,8 @@ def begin_with(network: MLP | Memory, theta: Tensor, start: Tensor) -> Tensor:
     (inputs, outputs), (known, _) = network.layers[0], plain.layers[0]
     first = network.context + inputs * outputs
     weight = theta[network.context : first].reshape(outputs, inputs).clone()
+    if seen:
+        weight[:, known:] = 0
     weight[:, :known] = start[: known * outputs].reshape(outputs, known)
     body = torch.cat([theta[: network.context], weight.flatten(), start[known * outputs :]])
     return torch.cat([body, theta[len(body) :]])

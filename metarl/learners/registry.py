@@ -8,7 +8,9 @@ from pathlib import Path
 import torch
 
 from metarl.checkpoint import load_theta
-from metarl.config import MEMORY, Config
+from metarl.config import MEMORY, ONLINE, Config
+from metarl.informed import Informed, Plain
+from metarl.learners.belief import Belief
 from metarl.learners.es_maml import ESMAML
 from metarl.learners.learner import Learner
 from metarl.learners.maml import MAML, RULES
@@ -26,6 +28,7 @@ LEARNERS: dict[str, Callable[..., Learner]] = {
     **dict.fromkeys(RULES, MAML),
     "reptile": Reptile,
     "es_maml": ESMAML,
+    **dict.fromkeys(ONLINE, Belief),
     **dict.fromkeys(("rl2", "mann", "snail"), MemoryLearner),
 }
 
@@ -37,8 +40,11 @@ def make_learner(config: Config, problem: Problem) -> Learner:
         raise ValueError(
             f"objective {config.objective!r} needs guided motions, which {config.env} has not; use 'reward'"
         )
+    if config.learner in ONLINE and problem.robot is None:
+        raise ValueError(f"{config.env} has no robot, expected one for learner {config.learner!r}; use 'rl2'")
     start = None if config.start is None else torch.from_numpy(load_theta(Path(config.start)))
-    return LEARNERS[config.learner](make_network(config, problem), objective, config, start)
+    world = {"problem": problem} if config.learner in ONLINE else {}
+    return LEARNERS[config.learner](make_network(config, problem), objective, config, start, **world)
 
 
 def make_objective(config: Config, problem: Problem) -> Objective:
@@ -47,7 +53,12 @@ def make_objective(config: Config, problem: Problem) -> Objective:
     return Prediction(problem.felt) if config.objective == "prediction" else Demonstration()
 
 
-def make_network(config: Config, problem: Problem) -> MLP | Memory:
+def make_network(config: Config, problem: Problem) -> Plain | Memory:
+    if config.learner in ONLINE:
+        code = problem.space.size
+        policy = MLP(problem.observation + 2 * code, problem.action, config.hidden, activation=config.activation)
+        pooled = config.learner == "rma"
+        return Informed(policy, code, len(problem.felt), config.context, config.inner_steps, pooled=pooled)
     if config.learner in MEMORY:
         upper = _remembering(config, problem)
         return upper if config.start is None else Residual(_plain(config, problem, config.hidden[1:]), upper)

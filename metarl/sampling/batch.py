@@ -13,8 +13,9 @@ from torch.func import vmap
 
 from envs.classic import Classic, stacked
 from metarl.episodes import Episodes, Float
+from metarl.informed import Plain
 from metarl.memory import Memory
-from metarl.networks import MLP, draw, mode
+from metarl.networks import draw, mode
 from metarl.sampling.worker import Stream, Trial, seed
 from robots.spec import Array
 
@@ -27,7 +28,7 @@ class BatchSampler:
     networks: by the name that trials give their actor; those named in `privileged` also see the encoded task.
     """
 
-    def __init__(self, job: Classic, networks: Mapping[str, MLP | Memory], privileged: Sequence[str] = ()) -> None:
+    def __init__(self, job: Classic, networks: Mapping[str, Plain | Memory], privileged: Sequence[str] = ()) -> None:
         self._job, self._networks, self._privileged = job, networks, privileged
 
     def sample(self, trials: Sequence[Trial]) -> list[Episodes]:
@@ -44,7 +45,7 @@ class BatchSampler:
         with torch.no_grad():
             if first.mode == "guided":
                 lived = self._guided(trials, values)
-            elif isinstance(network := self._networks[first.actor], MLP):
+            elif isinstance(network := self._networks[first.actor], Plain):
                 lived = self._attempts(trials, values, network)
             else:
                 lived = self._remembered(trials, values, network)
@@ -74,7 +75,7 @@ class BatchSampler:
         lived = Episodes(observation, action, none, np.ones_like(none), none)
         return lived.map(lambda field: field.reshape(len(trials), count, *field.shape[1:]))
 
-    def _attempts(self, trials: Sequence[Trial], values: Array, network: MLP) -> Episodes:
+    def _attempts(self, trials: Sequence[Trial], values: Array, network: Plain) -> Episodes:
         """All episodes side by side: without a memory they do not depend on one another."""
         count = trials[0].episodes
         draws, noise = self._noise(trials)
@@ -147,7 +148,7 @@ class _Policy(Protocol):
 class _Plain:
     """One theta for all rows [1, P], or one for each equally large group of them [group, P]."""
 
-    def __init__(self, network: MLP, thetas: Tensor) -> None:
+    def __init__(self, network: Plain, thetas: Tensor) -> None:
         self._network, self._thetas = network, thetas
 
     def act(self, observation: Tensor, lives: Lives) -> tuple[Tensor, Tensor]:

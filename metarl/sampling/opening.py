@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from metarl.graphs import act_graph
+from metarl.graphs import act_graph, adapt_graph
+from metarl.informed import Plain
+from metarl.learners.learner import Learner, Online
 from metarl.memory import Memory
-from metarl.networks import MLP
 from metarl.problem import Problem
 from metarl.sampling.batch import BatchSampler
 from metarl.sampling.processes import make_sampler
@@ -24,17 +25,29 @@ def workers_of(processes: int | None, ray: str | None) -> Workers:
     return 2 if processes is None else processes
 
 
+def actor_of(learner: Learner) -> Plain | Memory | Actor:
+    """How a learner acts while it is trained, for `open_sampler`."""
+    if isinstance(learner, Online):
+        return Actor(act_graph(learner.network), adapt=adapt_graph(learner, whole=True), plan=learner.plan)
+    return learner.network
+
+
 def open_sampler(
-    problem: Problem, networks: Mapping[str, MLP | Memory], workers: Workers, privileged: Sequence[str] = ()
+    problem: Problem, networks: Mapping[str, Plain | Memory | Actor], workers: Workers, privileged: Sequence[str] = ()
 ) -> Sampler:
-    """networks: by the name that trials give their actor; those in `privileged` also see the encoded task.
+    """networks: by the name that trials give their actor; those in `privileged` also see the encoded task. What is an
+    Actor already stays as it is.
 
     workers: processes, or a cluster; 0 simulates in this one, and so does anything in the papers' worlds, which are
     rows of arrays.
     """
     if problem.classic:
-        return BatchSampler(problem.classic, networks, privileged)
-    actors = {name: Actor(act_graph(network), name in privileged) for name, network in networks.items()}
+        plain = {name: network for name, network in networks.items() if not isinstance(network, Actor)}
+        return BatchSampler(problem.classic, plain, privileged)
+    actors = {
+        name: network if isinstance(network, Actor) else Actor(act_graph(network), name in privileged)
+        for name, network in networks.items()
+    }
     if isinstance(workers, Cluster):
         return RaySampler(problem.env, actors, workers, problem.options)
     return make_sampler(problem.env, actors, workers, problem.options)

@@ -6,6 +6,7 @@ what was computed before.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import IntEnum
@@ -15,6 +16,8 @@ import numpy as np
 
 from envs.robot_env import make
 from envs.tasks import Split, Task, TaskSpace
+from export.device.adapter import Adapter
+from export.device.plan import Plan
 from export.device.policy import Policy, RecurrentPolicy, open_policy
 from metarl.episodes import Episodes, Float
 from metarl.sampling.history import History
@@ -33,6 +36,7 @@ class Stream(IntEnum):
     ACTION = 2
     GUIDE = 3
     PARAMETERS = 4
+    CHANGE = 5
 
 
 def seed(stream: Stream, key: tuple[int, ...]) -> np.random.SeedSequence:
@@ -49,12 +53,15 @@ def draw_tasks(space: TaskSpace, split: Split, key: tuple[int, int], count: int)
 @dataclass(frozen=True)
 class Actor:
     """An exported policy. A privileged one sees the encoded task after the observation; one with a history, its last
-    so many observations and actions (see `History`).
+    so many observations and actions (see `History`); one with an `adapt` graph takes steps by it while it acts, as
+    `plan` says.
     """
 
     graph: bytes
     privileged: bool = False
     history: int = 0
+    adapt: bytes = b""
+    plan: Plan | None = None
 
 
 @dataclass(frozen=True)
@@ -111,6 +118,39 @@ class Recalling:
         self._history.act(action)
 
 
+class Adapting:
+    """A policy that adapts while it acts: every now and then from its latest motion, always from theta itself."""
+
+    def __init__(self, policy: Policy, theta: Float, adapter: Adapter, plan: Plan, interface: Interface) -> None:
+        self._policy, self._base, self._adapter, self._steps = policy, theta, adapter, plan.steps
+        first, every, self._length = (round(t * interface.control_hz) for t in (plan.start, plan.every, plan.window))
+        self._theta, self._every, self._left = theta, every, first
+        self._observations: deque[Float] = deque(maxlen=self._length)
+        self._actions: deque[Float] = deque(maxlen=self._length)
+
+    def __call__(self, observation: Float) -> tuple[Float, Float]:
+        if self._left == 0:
+            self._adapt()
+            self._left = self._every
+        self._left -= 1
+        self._observations.append(observation)
+        return self._policy(self._theta, observation)
+
+    def feel(self, action: Float, reward: float, done: bool) -> None:
+        self._actions.append(action)
+
+    def _adapt(self) -> None:
+        observation, action = np.array([self._observations]), np.array([self._actions])
+        batch = {"observation": observation, "action": action, "mask": np.ones(action.shape[:2], np.float32)}
+        theta = self._base
+        for step in range(self._steps):
+            taken = self._adapter.step(theta, step, batch)
+            if not taken.finite:
+                return
+            theta = taken.theta
+        self._theta = theta
+
+
 class Worker:
     """Lives through trials, one after the other, in one world that is loaded once."""
 
@@ -118,6 +158,7 @@ class Worker:
         self._env = make(env_id, **options)
         self._actors = actors
         self._policies = {name: open_policy(actor.graph) for name, actor in actors.items()}
+        self._adapters = {name: Adapter(actor.adapt) for name, actor in actors.items() if actor.adapt}
 
     def run(self, trial: Trial) -> Episodes:
         """All episodes of a trial, fields [episode, time, ...]."""
@@ -138,6 +179,9 @@ class Worker:
         if isinstance(policy, RecurrentPolicy):
             return Remembering(policy, theta)
         actor = self._actors[trial.actor]
+        if actor.adapt:
+            assert actor.plan is not None, "who adapts has a plan of when"
+            return Adapting(policy, theta, self._adapters[trial.actor], actor.plan, self._env.interface)
         if actor.history:
             return Recalling(policy, theta, actor.history, self._env.interface)
         if not actor.privileged:
@@ -165,7 +209,7 @@ class Worker:
             rewards.append(reward)
             errors.append(info["error"])
             last = ended or stopped or step + 1 == env.job.horizon
-            if isinstance(act, Remembering | Recalling):
+            if isinstance(act, Remembering | Recalling | Adapting):
                 act.feel(action, float(reward), last)
             if last:
                 break

@@ -86,7 +86,7 @@ def test_what_is_written_is_read(toy, bundles):
 
 def test_the_manifest_states_the_contract(bundle):
     values = json.loads(files(bundle)["manifest.json"])
-    assert values["schema"] == 4
+    assert values["schema"] == 5
     assert values["joints"] == [{"name": name, "unit": "rad", "lower": -1.0, "upper": 1.0} for name in "ab"]
     assert values["control_hz"] == 50
     assert values["batch"][1] == {"name": "action", "dtype": "float32", "axes": ["episode", "time", 2]}
@@ -255,8 +255,8 @@ def edit(text: str, key: str, value: str) -> str:
     ("key", "value", "message"),
     [
         ("extra", "1", r"unknown keys \['extra'\]"),
-        ("schema", "1", "has schema 1, expected 4; install the version that wrote the bundle"),
-        ("schema", "true", "has schema True, expected 4"),
+        ("schema", "1", "has schema 1, expected 5; install the version that wrote the bundle"),
+        ("schema", "true", "has schema True, expected 5"),
         ("schema", '2, "schema": 2', "has the key 'schema' twice"),
         ("horizon", "NaN", "number NaN, which is not finite"),
         ("provenance", '{"loss": Infinity}', "number Infinity"),

@@ -3,23 +3,24 @@
 import io
 import json
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 from rich.console import Console
 
-from envs.tasks import Task
+from envs.deployment import HELDOUT, SUITE, Deployment, Row
 from metarl.checkpoint import Run
 from metarl.config import default
-from metarl.evidence import papers, robots, room
+from metarl.evidence import deployment, papers, robots, room
 from metarl.evidence.cell import Cell, by_learner, by_ppo, seeds_of
-from metarl.evidence.judges import World, adapted, by_row, remembered, rival
+from metarl.evidence.judges import adapted, by_ppo_pilot, deployed, remembered, rival
 from metarl.evidence.tables import pooled, spread
 from metarl.files import write_json
-from metarl.problem import Problem
 from metarl.sb3 import Settings
 
+FIGURES = ("return", "error", "seconds")
 QUIET = Console(file=io.StringIO())
 SMALL = replace(
     default("fomaml", "demonstration"), env="metarl/Sinusoid-v0", iterations=2, hidden=(8,), tasks=2, inner_steps=1
@@ -96,7 +97,7 @@ def test_every_learner_and_rival_has_the_same_simulation():
 
 
 def test_no_two_cells_share_a_name():
-    names = [cell.name for cell in (*papers.cells(), *robots.cells(), *room.cells())]
+    names = [cell.name for cell in (*papers.cells(), *robots.cells(), *deployment.cells())]
     assert len(set(names)) == len(names)
 
 
@@ -106,36 +107,12 @@ def test_the_robots_page_says_what_has_not_been_run(tmp_path: Path):
     assert all(place.says in page for place in robots.PLACES.values())
 
 
-@pytest.mark.parametrize("name", room.PLACES)
-def test_a_rows_worlds_have_its_faults_and_no_others(name: str):
-    place = room.PLACES[name]
-    problem = Problem.of(place.env)
-    space = problem.space
-    sound = room.drawn(space, {}, np.random.default_rng(0))
-    assert room.worlds(place, problem) == room.worlds(place, problem)
-    for row, worlds in room.worlds(place, problem).items():
-        for task, then in worlds:
-            assert (then is None) == (place.rows[row].then is None)
-            cases = [(task, place.rows[row].faults), *([(then[1], place.rows[row].then)] if then else [])]
-            for now, faults in cases:
-                assert {name for name in sound.values if now.values[name] != sound.values[name]} == set(faults)
-                for fault, (low, high) in faults.items():
-                    assert all(low <= abs(value) <= high for value in now.values[fault])
-                assert (np.abs(space.encode(now)).max() > 1) == row.startswith(room.BEYOND)
-
-
 def test_the_room_of_a_place_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    small = replace(
-        room.PLACES["a1"],
-        env="metarl/PandaReach-v0",
-        steps=8,
-        start=None,
-        rows={"payload": room.Row({"payload": (0.5, 1)})},
-    )
-    monkeypatch.setattr(room, "PLACES", {"small": small})
-    monkeypatch.setattr(room, "TASKS", 3)
-    assert room.markdown(tmp_path).count("| not run | not run | not run |") == 1
-    cells = room.cells()[:3]
+    monkeypatch.setitem(deployment.PLACES, "small", deployment.Place(steps=8))
+    rows = {"payload": Row({"payload": (0.5, 1)})}
+    monkeypatch.setitem(SUITE, "small", Deployment("metarl/PandaReach-v0", "small", 0.2, rows))
+    assert room.markdown(tmp_path).count("| payload | not run | not run | not run |") == 1
+    cells = [cell for cell in deployment.cells() if cell.name.startswith("deployment/small/")][:3]
     for cell in cells:
         write_json(cell.file(tmp_path), {"settings": cell.settings, **verdict([1.0, 2.0, 4.0])})
     assert "| 2.3 (33%) | 2.3 (33%) | 2.3 (33%) | 0.0 ± 0.0 |  |" in room.markdown(tmp_path)
@@ -149,28 +126,27 @@ def test_the_room_of_a_place_is_found(tmp_path: Path, monkeypatch: pytest.Monkey
 
 def verdict(returns: list[float]) -> dict[str, object]:
     line = " ".join(map(str, returns))
-    return {"values": {"payload": {"return": line, "error": line, "fell": "0 0 1"}}}
+    return {"values": {"room": {"payload": {"return": line, "error": line, "fell": "0 0 1"}}}}
 
 
 def test_a_policy_is_judged_row_by_row(tmp_path: Path):
     small = {"steps": 8, "environments": 1, "rollout": 8, "batch": 8, "epochs": 1, "hidden": (4,), "window": 2}
     settings = Settings("metarl/PandaReach-v0", sees="task", **small)  # type: ignore[arg-type]
-
-    def judge(folder: Path, workers: int) -> dict[str, object]:
-        return by_row(folder, workers, worlds=lambda problem: {"row": worlds(problem.space.nominal)}, horizon=4)
-
-    def worlds(task: Task) -> list[World]:
-        return [(task, None), (task, (0.1, task))]
-
-    found = by_ppo("room/small/oracle/0", settings, judge).run(tmp_path / "runs", tmp_path / "docs", 0, QUIET)
-    values = found["values"]["row"]
-    assert values["fell"] == "0 0"
-    assert [len(values[figure].split()) for figure in ("return", "error")] == [2, 2]
+    job = Deployment("metarl/PandaReach-v0", "small", 2.0, {"sound": Row({}), "worse": Row({}, {"payload": (0.5, 1)})})
+    draws = {"heldout": ("pybullet", HELDOUT), "mujoco": ("mujoco", HELDOUT)}
+    judge = partial(deployed, pilot=by_ppo_pilot, deployment=job, tasks=3, draws=draws)
+    found = by_ppo("deployment/small/oracle/0", settings, judge).run(tmp_path / "runs", tmp_path / "docs", 0, QUIET)
+    assert set(found["values"]) == set(draws)
+    for rows in found["values"].values():
+        assert rows["worse"]["fell"] == "0 0 0"
+        returns, errors, seconds = (np.array(rows["worse"][name].split(), float) for name in FIGURES)
+        assert (len(returns), len(errors), len(seconds)) == (3, 3, 2)
+        assert seconds.sum() == pytest.approx(returns.mean(), rel=1e-3)
 
 
 def test_a_gap_is_as_sure_as_the_fewer_of_worlds_and_seeds():
-    assert room.paired(np.array([[1.0, 3.0]])) == pytest.approx((2.0, 1.0))
-    assert room.paired(np.array([[1.0, 1.0], [3.0, 3.0]])) == pytest.approx((2.0, 1.0))
+    assert deployment.paired(np.array([[1.0, 3.0]])) == pytest.approx((2.0, 1.0))
+    assert deployment.paired(np.array([[1.0, 1.0], [3.0, 3.0]])) == pytest.approx((2.0, 1.0))
 
 
 def test_figures_show_their_spread():

@@ -1,0 +1,160 @@
+"""A policy that acts on what it believes of its task, and a context from which the belief is read.
+
+Inner steps move the context alone, by the error of forecasts made with it; what the policy does follows.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import log, prod
+
+import torch
+from torch import Tensor
+
+from metarl.memory import Pieces, Table, length, pieces
+from metarl.networks import MLP
+
+CERTAIN = 0.995  # the most that a robot may believe to know, as a share of the variance
+
+
+@dataclass(frozen=True)
+class Informed:
+    """theta [P] holds the context [context], then what the inner steps leave alone: their own step sizes, the reader of
+    beliefs, the predictor, and the policy, which sees the belief [2 * code] after the observation (`metarl.belief`).
+
+    code: Z, length of the encoded task. felt: elements of the observation that the predictor forecasts. steps: K.
+    width: of the reader's and the predictor's layers. pooled: the context is not moved by gradients but inferred at
+    once, from the mean of an encoding of each step that was lived (from history as in Kumar et al. 2021, "RMA"; the
+    mean as in Rakelly et al. 2019, "PEARL").
+    """
+
+    policy: MLP
+    code: int
+    felt: int
+    context: int = 16
+    steps: int = 3
+    width: int = 128
+    pooled: bool = False
+
+    @property
+    def observation(self) -> int:
+        return self.policy.observation - 2 * self.code
+
+    @property
+    def action(self) -> int:
+        return self.policy.action
+
+    @property
+    def discrete(self) -> bool:
+        return self.policy.discrete
+
+    @property
+    def adapted(self) -> int:
+        """A, how many of theta's first entries the inner steps move."""
+        return self.context
+
+    @property
+    def size(self) -> int:
+        """P, the length of theta."""
+        return length(self.table)
+
+    @property
+    def table(self) -> Table:
+        width, seen = self.width, self.observation + self.action
+        encoder: Table = {
+            "encode": (width, seen + self.felt),
+            "encode_bias": (width,),
+            "encode_more": (width, width),
+            "encode_more_bias": (width,),
+            "pool": (self.context, width),
+            "pool_bias": (self.context,),
+        }
+        return {
+            "context": (self.context,),
+            "log_step_sizes": (self.steps, self.context),
+            "read": (width, self.context),
+            "read_bias": (width,),
+            "believe": (2 * self.code, width),
+            "believe_bias": (2 * self.code,),
+            "scale": (self.felt,),
+            "log_weight": (self.felt,),
+            "see": (width, seen),
+            "know": (width, self.context),
+            "see_bias": (width,),
+            "predict": (width, width),
+            "predict_bias": (width,),
+            "change": (self.felt, width),
+            "change_bias": (self.felt,),
+            **(encoder if self.pooled else {}),
+            "policy": (self.policy.size,),
+        }
+
+    @property
+    def own(self) -> int:
+        """Length of theta before the policy's."""
+        return self.size - self.policy.size
+
+    def place(self, name: str) -> slice:
+        """Where a piece of the table lies in theta."""
+        names = list(self.table)
+        start = length({key: self.table[key] for key in names[: names.index(name)]})
+        return slice(start, start + prod(self.table[name]))
+
+    def initial(self, generator: torch.Generator, step_size: float) -> Tensor:
+        """A random theta but for the policy's [own]: it believes nothing, and forecasts nothing."""
+        parts = {
+            name: torch.randn(shape, generator=generator) / shape[-1] ** 0.5 if len(shape) > 1 else torch.zeros(shape)
+            for name, shape in self.table.items()
+            if name != "policy"
+        }
+        parts["log_step_sizes"] = torch.full((self.steps, self.context), log(step_size))
+        parts["believe"] *= 0.1
+        parts["believe_bias"][self.code :] = -3.0
+        parts["change"] *= 0.1
+        parts["scale"] += 1
+        return torch.cat([part.flatten() for part in parts.values()])
+
+    def pieces(self, theta: Tensor) -> Pieces:
+        return pieces("theta", theta, self.table)
+
+    def __call__(self, theta: Tensor, observation: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean [..., action] at observation [..., observation], and log standard deviation [action]."""
+        parts = self.pieces(theta)
+        mean, certainty = self.belief(parts, parts["context"])
+        belief = torch.cat([mean, certainty]).expand(*observation.shape[:-1], 2 * self.code)
+        return self.policy(parts["policy"], torch.cat([observation, belief], -1))
+
+    def belief(self, parts: Pieces, context: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and certainty, each [..., code], at context [..., context]."""
+        features = torch.tanh(context @ parts["read"].T + parts["read_bias"])
+        mean, certainty = torch.split(features @ parts["believe"].T + parts["believe_bias"], self.code, -1)
+        return mean, CERTAIN * torch.sigmoid(certainty)
+
+    def step_sizes(self, parts: Pieces) -> Tensor:
+        """[K, context]"""
+        return parts["log_step_sizes"].exp()
+
+    def surprise(self, theta: Tensor, observation: Tensor, action: Tensor, change: Tensor) -> Tensor:
+        """How wrong forecasts are [episode, time]: mean over the felt elements of their squared errors, weighted."""
+        parts = self.pieces(theta)
+        error = self.errors(parts, parts["context"], observation, action, change)
+        return (error * parts["log_weight"].exp()).square().mean(-1)
+
+    def errors(self, parts: Pieces, context: Tensor, observation: Tensor, action: Tensor, change: Tensor) -> Tensor:
+        """The forecast change of what is felt over a step less what it was, in units of its scale, [episode, time,
+        felt]. context: [context], or one an episode."""
+        known = (context @ parts["know"].T + parts["see_bias"])[..., None, :]
+        seen = torch.cat([observation, action], -1) @ parts["see"].T
+        features = torch.tanh(torch.tanh(seen + known) @ parts["predict"].T + parts["predict_bias"])
+        return features @ parts["change"].T + parts["change_bias"] - change / parts["scale"]
+
+    def pool(self, parts: Pieces, observation: Tensor, action: Tensor, change: Tensor, lived: Tensor) -> Tensor:
+        """The context [episode, context] of what was lived [episode, time]."""
+        given = torch.cat([observation, action, change / parts["scale"]], -1)
+        features = torch.relu(given @ parts["encode"].T + parts["encode_bias"])
+        features = torch.relu(features @ parts["encode_more"].T + parts["encode_more_bias"])
+        pooled = (features * lived[..., None]).sum(-2) / lived.sum(-1, keepdim=True).clamp(min=1)
+        return pooled @ parts["pool"].T + parts["pool_bias"]
+
+
+Plain = MLP | Informed  # networks without a memory
