@@ -41,14 +41,19 @@ class Beside:
     def __init__(self) -> None:
         self._job: tuple[Callable[[], Any], Callable[[Any, float], None]] | None = None
         self._done: tuple[Any, float] | None = None
-        self._wake, self._stopped, self.idle = threading.Event(), False, True
+        self._wake, self._finished, self._stopped, self.idle = threading.Event(), threading.Event(), False, True
         self._thread = threading.Thread(target=self._run, name="adapting", daemon=True)
         self._thread.start()
 
     def offer(self, job: Callable[[], Any], then: Callable[[Any, float], None]) -> None:
         """Do `job`; then(result or the exception raised, seconds it took) is called by `poll`."""
         self._job, self.idle = (job, then), False
+        self._finished.clear()
         self._wake.set()
+
+    def wait(self) -> None:
+        """Until what was offered is done."""
+        self._finished.wait()
 
     def poll(self) -> None:
         done = self._done
@@ -75,6 +80,7 @@ class Beside:
             except Exception as error:  # the loop must go on, whatever a window holds
                 result = error
             self._done = result, time.monotonic() - start
+            self._finished.set()
 
 
 def adapted(device: Device, window: Episode, steps: int) -> tuple[Vector, Verdict]:
@@ -164,10 +170,15 @@ class _Adapting:
         good, trial = session.slots.good, session.slots.trial
         if trial is not None and self._probation.full:
             watched = self._probation.episode()
-            beside.offer(lambda: session.forecasts(good, trial, [watched]), partial(self._judged, trial))
+            self._offer(lambda: session.forecasts(good, trial, [watched]), partial(self._judged, trial))
         elif trial is None and index >= self._due and len(self._window) >= self._least:
             window, self._taken = self._window.episode(), index
-            beside.offer(lambda: adapted(session.device, window, self._plan.steps), self._found)
+            self._offer(lambda: adapted(session.device, window, self._plan.steps), self._found)
+
+    def _offer(self, job: Callable[[], Any], then: Callable[[Any, float], None]) -> None:
+        self._beside.offer(job, then)
+        if not self._session.guard.spec.realtime:
+            self._beside.wait()  # a simulation would be over before a thread has begun; its time stands still
 
     def _found(self, result: tuple[Vector, Verdict] | Exception, seconds: float) -> None:
         theta, verdict = (self._session.device.base, _failed(result)) if isinstance(result, Exception) else result

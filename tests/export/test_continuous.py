@@ -84,6 +84,18 @@ def test_it_adapts_again_and_again_from_base_while_it_works(predicting):
     assert session.slots.base.tobytes() == device.base.tobytes()
 
 
+def test_a_simulation_waits_for_what_it_adapts_to(predicting):
+    """Its time stands still meanwhile: how fast the machine is makes no difference."""
+    runs = []
+    for pause in (0.0, 0.002):
+        events = []
+        plan = Plan(every=0.5, window=1.0, probation=0.5, first=0.5)
+        work(Device.load(predicting), noisy(), 4.0, plan, report=events.append, watch=lambda tick: time.sleep(pause))  # noqa: B023
+        runs.append([(event.kind, event.step) for event in events])
+    assert runs[0] == runs[1]
+    assert runs[0][0] == ("adapted", 25)
+
+
 def window(device: Device, length: int = 40, seed: int = 0) -> Episode:
     rng = np.random.default_rng(seed)
     observation = np.cumsum(rng.normal(0, 0.02, (length, 4)), 0).astype(np.float32)
