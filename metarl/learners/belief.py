@@ -38,8 +38,8 @@ PLAN = Plan(every=0.5, window=2.0, probation=0.5, first=0.5)
 CHANGES = 0.25  # share of attempts in which the task changes under way
 STD = 0.22  # of actions, at first
 VALUE = 1e-3  # learning rate of the value
-INFER = 2e-3  # learning rate of what infers, and how many steps an iteration it takes on so many windows
-STEPS, WINDOWS = 8, 64
+INFER = 2e-3  # learning rate of what infers
+STEPS, WINDOWS = 8, 64  # that it takes in an iteration, and in each of them
 AHEAD = 50  # control steps after a window that are to be foreseen from it
 FORESIGHT = 1.0  # weight of forecasts, in the outer loss
 EARLIER = 0.3  # weight of beliefs before the last inner step, the start's included
@@ -103,7 +103,7 @@ class Belief:
         if not network.pooled:
             return inner_step(network, self.objective, theta, network.step_sizes(parts), step, batch)
         change, lived = self.objective.changes(batch)
-        context = network.pool(parts, batch["observation"], batch["action"], change, lived)[0]
+        context = network.pool(parts, batch["observation"], batch["action"], change, lived).mean(0)
         loss = self.objective.loss(network, theta, batch)
         moved = torch.cat([context, theta[network.context :]])
         norm = (context - parts["context"]).square().sum().sqrt()
