@@ -19,8 +19,9 @@ CERTAIN = 0.995  # the most that a robot may believe to know, as a share of the 
 
 @dataclass(frozen=True)
 class Informed:
-    """theta [P] holds the context [context], then what the inner steps leave alone: their own step sizes, the reader of
-    beliefs, the predictor, and the policy, which sees the belief [2 * code] after the observation (`metarl.belief`).
+    """theta [P] holds the context [context], then what the inner steps leave alone: their own step sizes (of no use if
+    `pooled`), the reader of beliefs, the predictor, and the policy, which sees the belief [2 * code] after the
+    observation (`metarl.belief`).
 
     code: Z, length of the encoded task. felt: elements of the observation that the predictor forecasts. steps: K.
     width: of the reader's and the predictor's layers. pooled: the context is not moved by gradients but inferred at

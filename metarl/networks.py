@@ -160,6 +160,3 @@ def entropy(mean: Tensor, log_std: Tensor) -> Tensor:
         return log_std.sum(-1).expand(mean.shape[:-1])
     logp = torch.log_softmax(mean, -1)
     return -(logp.exp() * logp).sum(-1)
-
-
-GaussianMLP = MLP

@@ -19,7 +19,7 @@ from export.device.continuous import work
 from export.device.driver import connect
 from export.device.guard import Reaction
 from export.device.loop import Tick
-from export.device.plan import chosen
+from export.device.plan import WORK, chosen
 from export.device.recorder import Recorder
 from export.device.run import run as adapt
 from export.device.session import Event
@@ -27,7 +27,6 @@ from metarl.console import main, stdout
 from metarl.files import write_json
 
 COUNTED = {"gradient": "gradient steps", "memory": "attempts before", "search": "rounds of search", None: "steps"}
-WORK = 20.0  # [s], of a policy that adapts while it works
 SHOWN = 8  # last events in the live view
 
 

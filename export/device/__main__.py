@@ -15,12 +15,11 @@ from export.device.device import Device
 from export.device.driver import Driver, connect
 from export.device.guard import Reaction
 from export.device.loop import Tick
+from export.device.plan import WORK
 from export.device.plan import chosen as plan_of
 from export.device.recorder import Recorder
 from export.device.run import run
 from export.device.session import Event
-
-WORK = 20.0  # [s], of a policy that adapts while it works
 
 
 def option(text: str) -> tuple[str, Any]:

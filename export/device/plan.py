@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 
+WORK = 20.0  # [s], of a policy that adapts while it works, unless told otherwise
+
 
 @dataclass(frozen=True)
 class Plan:

@@ -91,19 +91,14 @@ def by_ppo(name: str, settings: Settings, judge: Judge) -> Cell:
     """A rival's cell; what was interrupted begins anew."""
 
     def go(folder: Path, workers: int, console: Console) -> None:
-        learned(settings, folder, console)
+        if (folder / "done.json").exists():
+            return
+        (folder / "theta.safetensors").unlink(missing_ok=True)
+        with progress(console, "learning", settings.steps) as show:
+            learn(settings, folder, show)
+        write_json(folder / "done.json", True)
 
     return Cell(name, asdict(settings), go, judge)
-
-
-def learned(settings: Settings, folder: Path, console: Console) -> None:
-    """PPO's policy of these settings in a folder, unless it is there whole."""
-    if (folder / "done.json").exists():
-        return
-    (folder / "theta.safetensors").unlink(missing_ok=True)
-    with progress(console, "learning", settings.steps) as show:
-        learn(settings, folder, show)
-    write_json(folder / "done.json", True)
 
 
 def rivals(

@@ -8,12 +8,11 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-from rich.console import Console
 
 from envs.deployment import HELDOUT, ROOM, SUITE
-from metarl.config import ONLINE, Config, default
-from metarl.evidence.cell import Cell, Verdict, by_ppo, rivals, seeds_of, trained
-from metarl.evidence.judges import by_ppo_pilot, deployed, online_pilot
+from metarl.config import ONLINE, default
+from metarl.evidence.cell import Cell, Verdict, by_learner, by_ppo, rivals, seeds_of
+from metarl.evidence.judges import deployed, online_pilot, ppo_pilot
 from metarl.evidence.tables import table
 from metarl.problem import Problem
 from robots.spec import Array
@@ -51,6 +50,7 @@ def cells() -> list[Cell]:
 
 def _cells(name: str, place: Place, seed: int) -> Iterator[Cell]:
     deployment = SUITE[name]
+    judge = partial(deployed, deployment=deployment, tasks=TASKS, draws=DRAWS)
     judged = {
         "tasks": TASKS,
         "seconds": deployment.seconds,
@@ -58,8 +58,7 @@ def _cells(name: str, place: Place, seed: int) -> Iterator[Cell]:
         "rows": {row: asdict(faults) for row, faults in deployment.rows.items()},
     }
     for label, settings in rivals(deployment.env, place.steps, place.hidden, place.start, place.discount, seed):
-        judge = partial(deployed, pilot=by_ppo_pilot, deployment=deployment, tasks=TASKS, draws=DRAWS)
-        made = by_ppo(f"deployment/{name}/{label}/{seed}", settings, judge)
+        made = by_ppo(f"deployment/{name}/{label}/{seed}", settings, partial(judge, ppo_pilot))
         yield replace(made, settings={"policy": asdict(settings), **judged})
     horizon = Problem.of(deployment.env).horizon
     for label in ONLINE if name in BY_MOTION else ():
@@ -73,12 +72,8 @@ def _cells(name: str, place: Place, seed: int) -> Iterator[Cell]:
             start=place.start,
             seed=seed,
         )
-        judge = partial(deployed, pilot=online_pilot, deployment=deployment, tasks=TASKS, draws=DRAWS)
-
-        def go(folder: Path, workers: int, console: Console, config: Config = config) -> None:
-            trained(config, folder, workers, console)
-
-        yield Cell(f"deployment/{name}/{label}/{seed}", {"learner": config.to_dict(), **judged}, go, judge)
+        made = by_learner(f"deployment/{name}/{label}/{seed}", config, partial(judge, online_pilot))
+        yield replace(made, settings={"learner": config.to_dict(), **judged})
 
 
 PAGE = "deployment.md"

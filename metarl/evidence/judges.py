@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -32,6 +32,7 @@ from metarl.scores import Row
 from metarl.statistics import interval
 
 Verdict = dict[str, Any]
+Trained = TypeVar("Trained")  # what a pilot is opened from
 SEED = 1  # of the tasks that are judged on: the same for every cell
 CHUNK = 1000  # trials at once
 
@@ -114,56 +115,54 @@ def rival(folder: Path, workers: int, *, tasks: int, episodes: int, steps: int =
 class Pilot(NamedTuple):
     """Who is judged in a deployment: actors by what is said of them, theta [P] for all of them."""
 
-    env: str
-    options: Mapping[str, Any]
+    problem: Problem
     actors: Mapping[str, Actor]
     theta: Float
 
 
-def by_ppo_pilot(folder: Path) -> Pilot:
-    settings, problem, _, actor, theta = _learned(folder)
-    return Pilot(settings.env, problem.options, {"": actor}, theta)
+def ppo_pilot(folder: Path) -> Pilot:
+    _, problem, _, actor, theta = _learned(folder)
+    return Pilot(problem, {"": actor}, theta)
 
 
-def online_pilot(folder: Path) -> Pilot:
+def online_pilot(run: Run) -> Pilot:
     """A learner that adapts while it acts, and the same that does not."""
-    run = Run(folder)
     learner, problem, _ = load_learner(run)
     actor = actor_of(learner)
     assert isinstance(actor, Actor)
-    actors = {"": actor, ", zero steps": Actor(actor.graph)}
-    return Pilot(run.config.env, problem.options, actors, learner.theta.detach().numpy())
+    return Pilot(problem, {"": actor, ", zero steps": Actor(actor.graph)}, learner.theta.detach().numpy())
 
 
 def deployed(
-    folder: Path,
+    pilot: Callable[[Trained], Pilot],
+    trained: Trained,
     workers: int,
     *,
-    pilot: Callable[[Path], Pilot],
     deployment: Deployment,
     tasks: int,
     draws: Mapping[str, tuple[str, int]],
 ) -> Verdict:
-    """One attempt in each world of every row: returns, errors at the end, falls, and the mean reward of each second.
+    """One attempt in each world of every row: returns, errors at the end, falls, and what each second brought.
 
     draws: by name, the engine and which draw of the rows.
     """
     torch.set_num_threads(1)
-    env, options, actors, theta = pilot(folder)
-    space, hz = Problem.of(env, options).space, 1 / Problem.of(env, options).seconds
+    problem, actors, theta = pilot(trained)
+    hz = round(1 / problem.seconds)
     horizon = round(deployment.seconds * hz)
     values: dict[str, dict[str, dict[str, str]]] = {}
     for name, (engine, draw) in draws.items():
-        there = {**options, "horizon": horizon, "engine": engine}
-        with closing(make_sampler(env, actors, workers, there)) as sampler:
+        options = {**problem.options, "horizon": horizon, "engine": engine}
+        rows = worlds(deployment, problem.space, tasks, draw)
+        with closing(make_sampler(problem.env, actors, workers, options)) as sampler:
             for said in actors:
-                rows = values[f"{name}{said}"] = {}
-                for index, (row, those) in enumerate(worlds(deployment, space, tasks, draw).items()):
+                values[f"{name}{said}"] = {}
+                for index, (row, those) in enumerate(rows.items()):
                     trials = [
                         Trial(task, (SEED, EVALUATION, index, world), 1, "mean", said, theta, then=then)
                         for world, (task, then) in enumerate(those)
                     ]
-                    rows[row] = _figures(sampler.sample(trials), horizon, round(hz))
+                    values[f"{name}{said}"][row] = _figures(sampler.sample(trials), horizon, hz)
     return {"values": values}
 
 

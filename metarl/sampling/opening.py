@@ -43,6 +43,7 @@ def open_sampler(
     """
     if problem.classic:
         plain = {name: network for name, network in networks.items() if not isinstance(network, Actor)}
+        assert len(plain) == len(networks), "exported policies act on robots"
         return BatchSampler(problem.classic, plain, privileged)
     actors = {
         name: network if isinstance(network, Actor) else Actor(act_graph(network), name in privileged)

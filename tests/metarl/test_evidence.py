@@ -15,7 +15,7 @@ from metarl.checkpoint import Run
 from metarl.config import default
 from metarl.evidence import deployment, papers, robots, room
 from metarl.evidence.cell import Cell, by_learner, by_ppo, seeds_of
-from metarl.evidence.judges import adapted, by_ppo_pilot, deployed, remembered, rival
+from metarl.evidence.judges import adapted, deployed, ppo_pilot, remembered, rival
 from metarl.evidence.tables import pooled, spread
 from metarl.files import write_json
 from metarl.sb3 import Settings
@@ -134,7 +134,7 @@ def test_a_policy_is_judged_row_by_row(tmp_path: Path):
     settings = Settings("metarl/PandaReach-v0", sees="task", **small)  # type: ignore[arg-type]
     job = Deployment("metarl/PandaReach-v0", "small", 2.0, {"sound": Row({}), "worse": Row({}, {"payload": (0.5, 1)})})
     draws = {"heldout": ("pybullet", HELDOUT), "mujoco": ("mujoco", HELDOUT)}
-    judge = partial(deployed, pilot=by_ppo_pilot, deployment=job, tasks=3, draws=draws)
+    judge = partial(deployed, ppo_pilot, deployment=job, tasks=3, draws=draws)
     found = by_ppo("deployment/small/oracle/0", settings, judge).run(tmp_path / "runs", tmp_path / "docs", 0, QUIET)
     assert set(found["values"]) == set(draws)
     for rows in found["values"].values():
