@@ -50,12 +50,6 @@ class Experience:
         """The arrays by name."""
         return {f.name: getattr(self, f.name) for f in fields(self)}
 
-    def truths(self, horizon: int) -> Float:
-        """What was true at each control step [episode, horizon, code]."""
-        later = np.arange(horizon) >= self.changed[:, None]
-        found: Float = self.truth[np.arange(len(later))[:, None], later.astype(int)]
-        return found
-
     def drawn(
         self, rng: np.random.Generator, count: int, longest: int, ahead: int, least: int = 20
     ) -> tuple[Windows, Windows]:

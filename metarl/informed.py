@@ -23,18 +23,24 @@ class Informed:
     `pooled`), the reader of beliefs, the predictor, and the policy, which sees the belief [2 * code] after the
     observation (`metarl.belief`).
 
-    code: Z, length of the encoded task. felt: elements of the observation that the predictor forecasts. steps: K.
-    width: of the reader's and the predictor's layers. pooled: the context is not moved by gradients but inferred at
-    once, from the mean of an encoding of each step that was lived (from history as in Kumar et al. 2021, "RMA"; the
-    mean as in Rakelly et al. 2019, "PEARL").
+    What is felt is forecast twice: how it changes over a step, from all that is seen and done; and what it is at all,
+    from the rest of the observation, for a sensor that is off shows little in changes. Forecasts are linear in the
+    context (as in Harrison et al. 2018, "ALPaCA"), so their square error has one minimum, which a few steps come near,
+    and their features are computed once for all steps.
+
+    code: Z, length of the encoded task. felt: elements of the observation that the robot's own sensors bring. steps: K.
+    width: of the reader's and the predictor's layers. rank: of how the context weighs features. pooled: the context is
+    not moved by gradients but inferred at once, from the mean of an encoding of each step that was lived (from history
+    as in Kumar et al. 2021, "RMA"; the mean as in Rakelly et al. 2019, "PEARL").
     """
 
     policy: MLP
     code: int
-    felt: int
-    context: int = 16
+    felt: tuple[int, ...]
+    context: int = 24
     steps: int = 3
     width: int = 128
+    rank: int = 64
     pooled: bool = False
 
     @property
@@ -61,9 +67,9 @@ class Informed:
 
     @property
     def table(self) -> Table:
-        width, seen = self.width, self.observation + self.action
+        width, seen, felt = self.width, self.observation + self.action, len(self.felt)
         encoder: Table = {
-            "encode": (width, seen + self.felt),
+            "encode": (width, seen + felt),
             "encode_bias": (width,),
             "encode_more": (width, width),
             "encode_more_bias": (width,),
@@ -77,15 +83,21 @@ class Informed:
             "read_bias": (width,),
             "believe": (2 * self.code, width),
             "believe_bias": (2 * self.code,),
-            "scale": (self.felt,),
-            "log_weight": (self.felt,),
+            "scale": (2 * felt,),
+            "log_weight": (2 * felt,),
             "see": (width, seen),
-            "know": (width, self.context),
             "see_bias": (width,),
             "predict": (width, width),
             "predict_bias": (width,),
-            "change": (self.felt, width),
-            "change_bias": (self.felt,),
+            "change": (felt, width),
+            "change_bias": (felt,),
+            "expect": (width, self.observation - felt),
+            "expect_bias": (width,),
+            "level": (felt, width),
+            "level_bias": (felt,),
+            "meet": (self.rank, 2 * width),
+            "know": (self.rank, self.context),
+            "mix": (2 * felt, self.rank),
             **(encoder if self.pooled else {}),
             "policy": (self.policy.size,),
         }
@@ -112,6 +124,7 @@ class Informed:
         parts["believe"] *= 0.1
         parts["believe_bias"][self.code :] = -3.0
         parts["change"] *= 0.1
+        parts["level"] *= 0.1
         parts["scale"] += 1
         return torch.cat([part.flatten() for part in parts.values()])
 
@@ -136,22 +149,30 @@ class Informed:
         return parts["log_step_sizes"].exp()
 
     def surprise(self, theta: Tensor, observation: Tensor, action: Tensor, change: Tensor) -> Tensor:
-        """How wrong forecasts are [episode, time]: mean over the felt elements of their squared errors, weighted."""
+        """How wrong forecasts are [episode, time]: mean over their squared errors, weighted."""
         parts = self.pieces(theta)
-        error = self.errors(parts, parts["context"], observation, action, change)
+        error = self.errors(parts, parts["context"], *self.features(parts, observation, action, change))
         return (error * parts["log_weight"].exp()).square().mean(-1)
 
-    def errors(self, parts: Pieces, context: Tensor, observation: Tensor, action: Tensor, change: Tensor) -> Tensor:
-        """The forecast change of what is felt over a step less what it was, in units of its scale, [episode, time,
-        felt]. context: [context], or one an episode."""
-        known = (context @ parts["know"].T + parts["see_bias"])[..., None, :]
-        seen = torch.cat([observation, action], -1) @ parts["see"].T
-        features = torch.tanh(torch.tanh(seen + known) @ parts["predict"].T + parts["predict_bias"])
-        return features @ parts["change"].T + parts["change_bias"] - change / parts["scale"]
+    def features(self, parts: Pieces, observation: Tensor, action: Tensor, change: Tensor) -> tuple[Tensor, Tensor]:
+        """Errors [episode, time, 2 felt] of forecasts that no context helps, in units of `scale`: of the change over a
+        step and of what is felt; and the features [episode, time, rank] that a context weighs."""
+        rest = [element for element in range(self.observation) if element not in self.felt]
+        lived = torch.relu(torch.cat([observation, action], -1) @ parts["see"].T + parts["see_bias"])
+        lived = torch.relu(lived @ parts["predict"].T + parts["predict_bias"])
+        told = torch.relu(observation[..., rest] @ parts["expect"].T + parts["expect_bias"])
+        changes = lived @ parts["change"].T + parts["change_bias"]
+        levels = told @ parts["level"].T + parts["level_bias"]
+        truth = torch.cat([change, observation[..., list(self.felt)]], -1) / parts["scale"]
+        return torch.cat([changes, levels], -1) - truth, torch.cat([lived, told], -1) @ parts["meet"].T
+
+    def errors(self, parts: Pieces, context: Tensor, error: Tensor, features: Tensor) -> Tensor:
+        """What `features` found, with the help of a context: [context], or one an episode."""
+        return error + (features * (context @ parts["know"].T)[..., None, :]) @ parts["mix"].T
 
     def pool(self, parts: Pieces, observation: Tensor, action: Tensor, change: Tensor, lived: Tensor) -> Tensor:
         """The context [episode, context] of what was lived [episode, time]."""
-        given = torch.cat([observation, action, change / parts["scale"]], -1)
+        given = torch.cat([observation, action, change / parts["scale"][: len(self.felt)]], -1)
         features = torch.relu(given @ parts["encode"].T + parts["encode_bias"])
         features = torch.relu(features @ parts["encode_more"].T + parts["encode_more_bias"])
         pooled = (features * lived[..., None]).sum(-2) / lived.sum(-1, keepdim=True).clamp(min=1)

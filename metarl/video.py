@@ -1,8 +1,8 @@
-"""Short films: a policy on sampled tasks, and one robot before and after it adapted."""
+"""Short films: a policy on sampled tasks, one robot before and after it adapted, attempts side by side."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from io import BytesIO
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from export.device import Device
 from export.device.run import run
 from export.device.session import Event
 from metarl.files import write_atomic
+from metarl.sampling.worker import Watch
 
 Frame = NDArray[np.uint8]
 Act = Callable[[Observation], NDArray[np.float32]]
@@ -42,6 +43,25 @@ def film(bundle: Path, env_id: str, out: Path, seed: int, steps: int = 3, target
     write_gif([np.hstack(pair) for pair in zip(*sides, strict=True)], out)
 
 
+def beside(sides: Mapping[str, Callable[[Watch], object]], out: Path) -> None:
+    """Write a GIF: attempts side by side, each by its caption; one that ended stays as it was."""
+    films = [_watched(caption, attempt) for caption, attempt in sides.items()]
+    longest = max(map(len, films))
+    whole = [frames + frames[-1:] * (longest - len(frames)) for frames in films]
+    write_gif([np.hstack(row) for row in zip(*whole, strict=True)], out)
+
+
+def _watched(caption: str, attempt: Callable[[Watch], object]) -> list[Frame]:
+    frames: list[Frame] = []
+
+    def watch(env: RobotEnv, step: int, ended: bool) -> None:
+        if _due(env, step) or ended:
+            frames.append(_captioned(env.render(), f"{caption}{', fell' * ended}"))
+
+    attempt(watch)
+    return frames
+
+
 def show(env: RobotEnv, act: Act, out: Path, split: Split, seed: int, episodes: int, seconds: float) -> None:
     """Write a GIF of a policy on `episodes` tasks of a split, `seconds` of each at most."""
     rng = np.random.default_rng(seed)
@@ -55,15 +75,20 @@ def show(env: RobotEnv, act: Act, out: Path, split: Split, seed: int, episodes: 
 def episode(env: RobotEnv, act: Act, task: Task, seed: int, caption: str, seconds: float = float("inf")) -> list[Frame]:
     """Captioned frames [height, width, 3] of one episode, FRAMES_PER_SECOND of them."""
     observation, _ = env.reset(seed=seed, options={"task": task})
-    every = env.job.spec.control_hz / FRAMES_PER_SECOND
     measure, frames = env.job.measure, []
     for step in range(min(env.job.horizon, round(min(seconds, 1e6) * env.job.spec.control_hz))):
         observation, _, ended, stopped, info = env.step(act(observation))
-        if (step + 1) // every > step // every or ended:
+        if _due(env, step + 1) or ended:
             frames.append(_captioned(env.render(), f"{caption}: {100 * info['error']:.1f} c{measure.unit}"))
         if ended or stopped:
             break
     return frames
+
+
+def _due(env: RobotEnv, step: int) -> bool:
+    """Whether a frame belongs after so many control steps."""
+    every = env.job.spec.control_hz / FRAMES_PER_SECOND
+    return step // every > (step - 1) // every
 
 
 def write_gif(frames: Sequence[Frame], out: Path) -> None:

@@ -39,7 +39,7 @@ class Args:
     """
 
     bundle: Positional[Path]
-    """Bundle that scripts/export_policy.py wrote."""
+    """Bundle that scripts/export_policy.py wrote, or one that comes with the package: zoo:NAME."""
     driver: str = "pybullet"
     """An installed driver, udp:HOST:PORT, or MODULE:CLASS."""
     option: dict[str, str] = field(default_factory=dict)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
+from re import findall
 
 from metarl.console import main, stdout
 
@@ -22,6 +23,8 @@ class Args:
     """How many to run at most; 0 only makes the pages."""
     list: bool = False
     """List the cells and which of them are missing, and do nothing."""
+    film: str | None = None
+    """Instead, film the first held-out world of this row of A1's deployment suite; the runs must be there."""
     workers: int = 2
     """Simulating processes, for robots; 0 simulates in this one."""
     runs: Path = Path("runs/evidence")
@@ -36,6 +39,11 @@ def run(args: Args) -> None:
     from metarl.files import write_atomic
 
     console = stdout()
+    if args.film:
+        out = args.docs.parent / f"deployment-a1-{'-'.join(findall('[a-z]+', args.film))}.gif"
+        deployment.film("a1", args.film, args.runs, out)
+        console.print(f"wrote {out}", highlight=False)
+        return
     cells = [cell for cell in (*papers.cells(), *robots.cells(), *deployment.cells()) if fnmatch(cell.name, args.only)]
     if not cells:
         raise ValueError(f"no cell matches {args.only!r}; --list shows all of them")
@@ -49,6 +57,8 @@ def run(args: Args) -> None:
         cell.run(args.runs, args.docs, args.workers, console)
     for page in (papers, robots, room, deployment):
         write_atomic(args.docs.parent / page.PAGE, page.markdown(args.docs).encode())
+    for name, picture in deployment.pictures(args.docs).items():
+        write_atomic(args.docs.parent / name, picture)
 
 
 if __name__ == "__main__":

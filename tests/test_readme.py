@@ -39,6 +39,6 @@ def test_every_script_that_the_readme_names_exists():
 
 def test_every_page_and_picture_that_the_docs_link_to_exists():
     root = Path(__file__).parents[1]
-    for page in (root / "README.md", *(root / "docs").glob("*.md")):
+    for page in (root / "README.md", *(root / "docs").glob("*.md"), *(root / "export" / "zoo").glob("*.md")):
         for link in re.findall(r"\]\((?!http)([^)#]+)\)", page.read_text()):
             assert (page.parent / link).is_file(), f"{page.name}: {link}"

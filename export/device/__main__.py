@@ -41,7 +41,7 @@ def parser() -> argparse.ArgumentParser:
         "each step. With --seconds the policy works instead, and adapts meanwhile. Exit code 2 if the bundle or the "
         "robot's data are refused.",
     )
-    made.add_argument("bundle", help="the file that scripts/export_policy.py wrote")
+    made.add_argument("bundle", help="the file that scripts/export_policy.py wrote, or zoo:NAME")
     made.add_argument(
         "--driver",
         required=True,

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from export.device.manifest import Entry, Manifest
 from export.device.policy import first_line
 from export.device.strict import BundleError
+from export.device.zoo import located
 
 MANIFEST, DIGEST, SIGNATURE = "manifest.json", "manifest.sha256", "manifest.ed25519"
 LARGEST = 1 << 26  # of a whole bundle [bytes]; of the manifest, a 64th of that
@@ -40,11 +41,11 @@ class Archive(NamedTuple):
 
 
 def read(path: str | Path) -> Archive:
-    """The bundle at `path`, each file of the size and hash that the manifest says.
+    """The bundle at `path`, or `zoo:NAME`, each file of the size and hash that the manifest says.
 
     Raises BundleError for a file that is missing, damaged, truncated, edited, too large or not a bundle.
     """
-    path = Path(path)
+    path = located(path)
     try:
         size = path.stat().st_size
         if size > LARGEST:

@@ -45,7 +45,7 @@ class Device:
 
     @classmethod
     def load(cls, path: str | Path, trust: str | Path | None = None) -> Device:
-        """The bundle at `path`, verified; trust: PEM file of the public key that must have signed it.
+        """The bundle at `path`, or `zoo:NAME`, verified; trust: PEM file of the public key that must have signed it.
 
         Raises BundleError, a ValueError, for one that must not be used.
         """

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -52,16 +53,12 @@ class Cell:
     def run(self, runs: Path, docs: Path, workers: int, console: Console) -> Verdict:
         """Train or go on in `runs`, judge, and keep the verdict in `docs`. Time adds up over interruptions."""
         folder = runs / self.name
-        spent, started = _spent(folder), time.monotonic()
-        try:
+        with timed(folder):
             self.train(folder, workers, console)
-        finally:
-            if folder.exists():
-                write_json(folder / "seconds.json", spent + time.monotonic() - started)
         verdict = {
             "cell": self.name,
             "settings": _plain(self.settings),
-            "training_seconds": round(_spent(folder), 1),
+            "training_seconds": round(spent(folder), 1),
             "processes": 1 + workers,
             "machine": machine(),
             **self.judge(folder, workers),
@@ -136,7 +133,18 @@ def _plain(settings: Mapping[str, Any]) -> Any:
     return json.loads(json.dumps(settings))
 
 
-def _spent(folder: Path) -> float:
+@contextmanager
+def timed(folder: Path) -> Iterator[None]:
+    """What is done here adds to the seconds that `spent` knows of."""
+    before, started = spent(folder), time.monotonic()
+    try:
+        yield
+    finally:
+        if folder.exists():
+            write_json(folder / "seconds.json", before + time.monotonic() - started)
+
+
+def spent(folder: Path) -> float:
     """Seconds that training in a folder has taken so far."""
     file = folder / "seconds.json"
     return float(json.loads(file.read_text())) if file.exists() else 0.0

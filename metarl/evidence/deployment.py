@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass, replace
 from functools import partial
+from io import BytesIO
+from itertools import product
 from pathlib import Path
+from textwrap import fill
 
 import numpy as np
+from matplotlib.figure import Figure
 
-from envs.deployment import HELDOUT, ROOM, SUITE
+from envs.deployment import HELDOUT, ROOM, SUITE, worlds
+from metarl.checkpoint import Run
 from metarl.config import ONLINE, default
 from metarl.evidence.cell import Cell, Verdict, by_learner, by_ppo, rivals, seeds_of
-from metarl.evidence.judges import deployed, online_pilot, ppo_pilot
+from metarl.evidence.judges import attempt, deployed, online_pilot, ppo_pilot
 from metarl.evidence.tables import table
-from metarl.problem import Problem
+from metarl.sampling.worker import Worker
+from metarl.video import beside
 from robots.spec import Array
 
 SEEDS = (0, 1, 2)
@@ -60,14 +67,12 @@ def _cells(name: str, place: Place, seed: int) -> Iterator[Cell]:
     for label, settings in rivals(deployment.env, place.steps, place.hidden, place.start, place.discount, seed):
         made = by_ppo(f"deployment/{name}/{label}/{seed}", settings, partial(judge, ppo_pilot))
         yield replace(made, settings={"policy": asdict(settings), **judged})
-    horizon = Problem.of(deployment.env).horizon
     for label in ONLINE if name in BY_MOTION else ():
         base = default(label)
         config = replace(
             base,
             env=deployment.env,
             hidden=place.hidden,
-            iterations=place.steps // (base.tasks * horizon),
             discount=place.discount,
             start=place.start,
             seed=seed,
@@ -96,17 +101,76 @@ COLUMNS = {
     "rma": ("rma", ""),
     "oracle": ("oracle", ""),
 }
+FILMED = ("domain-randomization", "belief, 0 steps", "belief", "oracle")
 WHERE = {"heldout": "In PyBullet", "mujoco": "In MuJoCo, where nothing was trained"}
+
+ACROSS = 5  # panels of a picture
 
 
 def markdown(docs: Path) -> str:
     """The page, from the verdicts that there are."""
     made = cells()
-    sections = [_section(name, draw, made, docs) for name in BY_MOTION for draw in WHERE]
+    sections = [
+        f"{section(name, draw, made, docs)}\n![Reward in each second, row by row]({_picture(name, draw)})\n"
+        for name, draw in product(BY_MOTION, WHERE)
+    ]
     return HEAD.format(tasks=TASKS, clear=CLEAR) + "\n".join(sections)
 
 
-def _section(name: str, draw: str, made: Sequence[Cell], docs: Path) -> str:
+def pictures(docs: Path) -> dict[str, bytes]:
+    """What each second brought in every row, by the name of a PNG beside the page."""
+    made = cells()
+    return {_picture(name, draw): _curves(name, draw, made, docs) for name, draw in product(BY_MOTION, WHERE)}
+
+
+def _picture(name: str, draw: str) -> str:
+    return f"deployment-{name}-{draw}.png"
+
+
+def _curves(name: str, draw: str, made: Sequence[Cell], docs: Path) -> bytes:
+    suite = SUITE[name]
+    figure = Figure(figsize=(12, 2.2 * -(-len(suite.rows) // ACROSS) + 0.6), layout="constrained")
+    panels = figure.subplots(-(-len(suite.rows) // ACROSS), ACROSS, sharex=True, sharey=True, squeeze=False).flat
+    for axes, (title, row) in zip(panels, suite.rows.items(), strict=False):
+        for column, (label, said) in COLUMNS.items():
+            verdicts = seeds_of(made, f"deployment/{name}/{label}", docs)
+            if verdicts:
+                seconds = values(verdicts, f"{draw}{said}", title, "seconds").mean(0)
+                axes.plot(np.arange(len(seconds)) + 0.5, seconds, marker=".", label=column)
+        if row.then:
+            axes.axvline(suite.seconds / 2, color="0.6", linestyle=":")
+        axes.set_title(fill(title, 30), fontsize=8)
+        axes.grid(alpha=0.3)
+    figure.supxlabel("seconds of motion")
+    figure.supylabel("reward in each second")
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper center", ncols=len(COLUMNS))
+    buffer = BytesIO()
+    figure.savefig(buffer, format="png", dpi=80)
+    return buffer.getvalue()
+
+
+def film(name: str, row: str, runs: Path, out: Path, columns: Sequence[str] = FILMED) -> None:
+    """Write a GIF: the row's first held-out world, as policies of the table's columns, of the first seed, meet it.
+
+    Raises ValueError for a row that the suite does not have.
+    """
+    if row not in SUITE[name].rows:
+        raise ValueError(f"the suite has no row {row!r}, expected one of {list(SUITE[name].rows)}")
+    suite, sides = SUITE[name], {}
+    with ExitStack() as stack:
+        for column in columns:
+            label, said = COLUMNS[column]
+            folder = runs / f"deployment/{name}/{label}/{SEEDS[0]}"
+            problem, actors, theta = online_pilot(Run(folder)) if label in ONLINE else ppo_pilot(folder)
+            first = worlds(suite, problem.space, 1, HELDOUT)[row][0]
+            options = {"horizon": round(suite.seconds / problem.seconds), "render_mode": "rgb_array"}
+            worker = stack.enter_context(closing(Worker(problem.env, actors, {**problem.options, **options})))
+            sides[column] = partial(worker.run, attempt(suite, row, 0, first, said, theta))
+        beside(sides, out)
+
+
+def section(name: str, draw: str, made: Sequence[Cell], docs: Path) -> str:
+    """One table of the page."""
     place, suite = PLACES[name], SUITE[name]
     found = {label: seeds_of(made, f"deployment/{name}/{label}", docs) for label, _ in COLUMNS.values()}
     seeds = min((len(verdicts) for verdicts in found.values() if verdicts), default=0)

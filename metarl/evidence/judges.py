@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 import torch
 
-from envs.deployment import Deployment, worlds
+from envs.deployment import Deployment, World, worlds
 from metarl.baselines import DOMAIN_RANDOMIZATION
 from metarl.checkpoint import Run, load_theta
 from metarl.config import default
@@ -157,13 +157,19 @@ def deployed(
         with closing(make_sampler(problem.env, actors, workers, options)) as sampler:
             for said in actors:
                 values[f"{name}{said}"] = {}
-                for index, (row, those) in enumerate(rows.items()):
+                for row, those in rows.items():
                     trials = [
-                        Trial(task, (SEED, EVALUATION, index, world), 1, "mean", said, theta, then=then)
-                        for world, (task, then) in enumerate(those)
+                        attempt(deployment, row, number, world, said, theta) for number, world in enumerate(those)
                     ]
                     values[f"{name}{said}"][row] = _figures(sampler.sample(trials), horizon, hz)
     return {"values": values}
+
+
+def attempt(deployment: Deployment, row: str, number: int, world: World, said: str, theta: Float) -> Trial:
+    """How the row's world of this number is met, by everyone alike."""
+    task, then = world
+    key = (SEED, EVALUATION, list(deployment.rows).index(row), number)
+    return Trial(task, key, 1, "mean", said, theta, then=then)
 
 
 def _figures(lived: Sequence[Episodes], horizon: int, hz: int) -> dict[str, str]:

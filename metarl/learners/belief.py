@@ -35,13 +35,13 @@ from metarl.sampling.serial import Sampler
 from metarl.sampling.worker import Stream, Trial, draw_tasks, seed
 
 PLAN = Plan(every=0.5, window=2.0, probation=0.5, first=0.5)
-CHANGES = 0.25  # share of attempts in which the task changes under way
+BLIND = 0.5  # share of the iterations in which the policy learns to do without: there is little to infer from yet
+CHANGES = 0.25  # share of attempts in which the task changes under way, from then on
 STD = 0.22  # of actions, at first
-VALUE = 1e-3  # learning rate of the value
-INFER = 2e-3  # learning rate of what infers
+INFER = 1e-2  # learning rate of what infers
 STEPS, WINDOWS = 8, 64  # that it takes in an iteration, and in each of them
-AHEAD = 50  # control steps after a window that are to be foreseen from it
-FORESIGHT = 1.0  # weight of forecasts, in the outer loss
+AHEAD = 25  # control steps after a window that are to be foreseen from it
+FORESIGHT = 0.1  # weight of forecasts, in the outer loss
 EARLIER = 0.3  # weight of beliefs before the last inner step, the start's included
 JUDGED = 128  # windows that were not learned from yet
 FORGET = 0.9  # of the running size of returns
@@ -61,7 +61,8 @@ class Belief:
     """PPO (Schulman et al. 2017) on what is inferred, and beside it what infers. Methods as in Learner.
 
     What infers learns from all that was ever lived: what limits how well tasks can be told apart is how many were met.
-    The value, which no robot takes along, is told the task (Pinto et al. 2018, "Asymmetric actor critic").
+    For the first BLIND of a run the policy sees no beliefs: they would change faster than it can learn to use them, and
+    what it learns without them is what it does before it has felt anything.
     """
 
     def __init__(
@@ -74,14 +75,16 @@ class Belief:
         self.plan = replace(PLAN, steps=network.steps)
         self._space, self._prior, self._hz = problem.space, Prior.of(problem.space), 1 / problem.seconds
         generator = torch.Generator().manual_seed(config.seed)
-        theta = network.initial(generator, config.step_size)
+        known, rate = network.observation, config.learning_rate
         policy = network.policy.initial(generator, STD)
         if start is not None:
-            policy = begin_with(network.policy, policy, start, network.observation)
+            policy = begin_with(network.policy, policy, start, known)
             policy[-network.action :] = np.log(STD)
-        self._critic = MLP(network.policy.observation + network.code, 1, config.hidden)
+        self._critic = MLP(network.policy.observation, 1, config.hidden)
         value = self._critic.initial(generator)
-        self._acting = Trained({"policy": policy, "value": value}, {"policy": config.learning_rate, "value": VALUE})
+        parts = {"policy": ignoring(network.policy, policy, known), "value": ignoring(self._critic, value, known)}
+        self._acting = Trained(parts, dict.fromkeys(parts, rate))
+        theta = network.initial(generator.manual_seed(config.seed), config.step_size)
         self._inferring = Trained({"theta": theta}, {"theta": INFER})
         self._horizon = problem.horizon
         self._learned = torch.ones(network.own)
@@ -114,7 +117,8 @@ class Belief:
         count, horizon = len(tasks), self._horizon
         others = draw_tasks(self._space, "train", (key[0], key[1] + OTHERS), count)
         rng, theta = np.random.default_rng(seed(Stream.CHANGE, key)), self.theta.detach().numpy()
-        changed = np.where(rng.random(count) < CHANGES, rng.integers(1, horizon, count), horizon)
+        share = 0.0 if self._blind(key[1]) else CHANGES
+        changed = np.where(rng.random(count) < share, rng.integers(1, horizon, count), horizon)
         trials = [
             Trial(task, (*key, index, 0), 1, "explore", ACTOR, theta, then=(changed[index] / self._hz, other))
             for index, (task, other) in enumerate(zip(tasks, others, strict=True))
@@ -127,13 +131,17 @@ class Belief:
         """Passes of PPO, then STEPS for what infers, whose figures are of windows that it has not learned from yet."""
         (told,) = batches
         assert isinstance(told, Told)
-        rng = np.random.default_rng([self.config.seed, round(progress * self.config.iterations)])
+        iteration = round(progress * self.config.iterations)
+        acting, inferring = (np.random.default_rng([self.config.seed, iteration, use]) for use in range(2))
         new = Experience.of(told, told.truth, told.changed)
         if not self._lived:
             self._measure(new)
-        figures = self._act(told, new, progress, rng) | self._judged(new, rng)
+        believed = torch.zeros(*told.mask[:, 0].shape, 2 * self.network.code)
+        if not self._blind(iteration):
+            believed = self.beliefs(new)
+        figures = self._act(told, believed, progress, acting) | self._judged(new, inferring)
         self._lived.append(new)
-        return figures | self._infer(progress, rng)
+        return figures | self._infer(progress, inferring)
 
     def state(self) -> dict[str, Tensor]:
         parts = {"acting": self._acting.state(), "inferring": self._inferring.state(), "value": {"size": self._size}}
@@ -160,10 +168,10 @@ class Belief:
         if network.pooled:
             return [start, network.pool(parts, support["observation"], support["action"], change, lived)]
         found, weight = [start], parts["log_weight"].exp()
+        forecast = network.features(parts, support["observation"], support["action"], change)
         for size in network.step_sizes(parts):
             context = found[-1] if learning else found[-1].detach().requires_grad_()
-            error = network.errors(parts, context, support["observation"], support["action"], change)
-            surprise = (error * weight).square().mean(-1)
+            surprise = (network.errors(parts, context, *forecast) * weight).square().mean(-1)
             # Each window's own mean: their sum's gradient is every one's.
             total = ((surprise * lived).sum(1) / lived.sum(1).clamp(min=1)).sum()
             (gradient,) = torch.autograd.grad(total, context, create_graph=learning)
@@ -177,7 +185,7 @@ class Belief:
         contexts, truth = self.contexts(parts, support), support["truth"]
         beliefs = [self.network.belief(parts, context) for context in contexts]
         losses = [unlikelihood(*belief, truth) for belief in beliefs]
-        first, last = (self._foreseen(parts, context, query) for context in (contexts[0].detach(), contexts[-1]))
+        first, last = self._foreseen(parts, (contexts[0].detach(), contexts[-1]), query)
         mean, certainty = (part.detach() for part in beliefs[-1])
         return losses[-1] + EARLIER * torch.stack(losses[:-1]).mean() + FORESIGHT * last, {
             "loss_before": losses[0].item(),
@@ -205,19 +213,21 @@ class Belief:
     def _believed(self, parts: Pieces, context: Tensor) -> Tensor:
         return torch.cat(self.network.belief(parts, context), -1)
 
-    def _act(self, told: Told, lived: Experience, progress: float, rng: np.random.Generator) -> dict[str, float]:
+    def _blind(self, iteration: int) -> bool:
+        return iteration < BLIND * self.config.iterations
+
+    def _act(self, told: Told, believed: Tensor, progress: float, rng: np.random.Generator) -> dict[str, float]:
         """PPO's passes over one batch of attempts."""
         config, policy = self.config, self.network.policy
         self._acting.schedule(progress)
         mask, reward = (torch.from_numpy(field[:, 0]) for field in (told.mask, told.reward))
-        truth = torch.from_numpy(lived.truths(self._horizon))
-        seen = torch.cat([torch.from_numpy(told.observation[:, 0]), self.beliefs(lived)], -1)
-        data = {"seen": seen, "all": torch.cat([seen, truth], -1), "action": torch.from_numpy(told.action[:, 0])}
+        seen = torch.cat([torch.from_numpy(told.observation[:, 0]), believed], -1)
+        data = {"seen": seen, "action": torch.from_numpy(told.action[:, 0])}
         with torch.no_grad():
             theta, value = (self._acting.parameters[name] for name in ("policy", "value"))
             mean, log_std = policy(theta, seen)
             data |= {"mean": mean, "logp": log_probability(mean, log_std, data["action"])}
-            worth = self._critic(value, data["all"])[0][..., 0] * self._size
+            worth = self._critic(value, seen)[0][..., 0] * self._size
             # Where time was up, what would have come is worth what the last step was.
             paid = reward.clone()
             paid[:, -1] += config.discount * worth[:, -1] * mask[:, -1]
@@ -238,7 +248,7 @@ class Belief:
                 ratio = torch.exp(log_probability(now, spread_now, part["action"]) - part["logp"])
                 clipped = ratio.clamp(1 - config.clip, 1 + config.clip)
                 gain = torch.minimum(ratio * part["advantage"], clipped * part["advantage"]).mean()
-                error = (self._critic(value, part["all"])[0][..., 0] - part["returns"]).square().mean()
+                error = (self._critic(value, part["seen"])[0][..., 0] - part["returns"]).square().mean()
                 gradients = torch.autograd.grad(error - gain, [theta, value])
                 self._acting.step((error - gain).item(), dict(zip(("policy", "value"), gradients, strict=True)))
                 moved.append(divergence(now.detach(), spread_now.detach(), part["mean"], log_std).mean().item())
@@ -264,20 +274,22 @@ class Belief:
             norms.append(self._inferring.step(loss.item(), {"theta": gradient * self._learned}))
         return {"gradient_norm": float(np.mean(norms))}
 
-    def _foreseen(self, parts: Pieces, context: Tensor, query: Batch) -> Tensor:
-        """Mean square error of forecasts, in units of their scale."""
+    def _foreseen(self, parts: Pieces, contexts: Sequence[Tensor], query: Batch) -> list[Tensor]:
+        """Mean square error of forecasts by each context, in units of their scale."""
         change, lived = self.objective.changes(query)
-        error = self.network.errors(parts, context, query["observation"], query["action"], change).square().mean(-1)
-        return (error * lived).sum() / lived.sum().clamp(min=1)
+        forecast = self.network.features(parts, query["observation"], query["action"], change)
+        errors = [self.network.errors(parts, context, *forecast).square().mean(-1) for context in contexts]
+        return [(error * lived).sum() / lived.sum().clamp(min=1) for error in errors]
 
     def _measure(self, lived: Experience) -> None:
-        """Set the scale of what is felt: by how much it changes from step to step."""
+        """Set the scale of what is felt: how much it changes from step to step, and how much it varies at all."""
         some, _ = self._drawn(lived, np.random.default_rng(self.config.seed), JUDGED)
         change, within = self.objective.changes(some)
+        levels = some["observation"][..., list(self.network.felt)]
         with torch.no_grad():
             own = self._inferring.parameters["theta"]
-            place = self.network.place("scale")
-            own[place] = change[within > 0].std(0).clamp(min=1e-4)
+            spread = torch.cat([change, levels], -1)[within > 0].std(0)
+            own[self.network.place("scale")] = spread.clamp(min=1e-4)
 
     def _drawn(self, lived: Experience, rng: np.random.Generator, count: int) -> tuple[Batch, Batch]:
         support, query = lived.drawn(rng, count, round(self.plan.window * self._hz), AHEAD)
@@ -286,6 +298,14 @@ class Belief:
 
 def _tensors(windows: Windows) -> dict[str, Tensor]:
     return {name: torch.from_numpy(value) for name, value in windows._asdict().items()}
+
+
+def ignoring(network: MLP, theta: Tensor, known: int) -> Tensor:
+    """theta [P] with no weight on what comes after the first `known` elements that the network sees."""
+    (inputs, outputs), *_ = network.layers
+    first = theta[: inputs * outputs].reshape(outputs, inputs).clone()
+    first[:, known:] = 0
+    return torch.cat([first.flatten(), theta[inputs * outputs :]])
 
 
 def unlikelihood(mean: Tensor, certainty: Tensor, truth: Tensor) -> Tensor:

@@ -58,7 +58,7 @@ def make_network(config: Config, problem: Problem) -> Plain | Memory:
         code = problem.space.size
         policy = MLP(problem.observation + 2 * code, problem.action, config.hidden, activation=config.activation)
         pooled = config.learner == "rma"
-        return Informed(policy, code, len(problem.felt), config.context, config.inner_steps, pooled=pooled)
+        return Informed(policy, code, problem.felt, config.context, config.inner_steps, pooled=pooled)
     if config.learner in MEMORY:
         upper = _remembering(config, problem)
         return upper if config.start is None else Residual(_plain(config, problem, config.hidden[1:]), upper)

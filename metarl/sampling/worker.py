@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from envs.robot_env import make
+from envs.robot_env import RobotEnv, make
 from envs.tasks import Split, Task, TaskSpace
 from export.device.adapter import Adapter
 from export.device.plan import Plan
@@ -26,6 +26,8 @@ from robots.interface import Interface
 from robots.spec import Array
 
 Act = Callable[[Float], tuple[Float, Float]]  # observation -> mean and log standard deviation of the action
+
+Watch = Callable[[RobotEnv, int, bool], None]  # the world, control steps lived, and whether this was the end
 
 
 class Stream(IntEnum):
@@ -160,13 +162,13 @@ class Worker:
         self._policies = {name: open_policy(actor.graph) for name, actor in actors.items()}
         self._adapters = {name: Adapter(actor.adapt) for name, actor in actors.items() if actor.adapt}
 
-    def run(self, trial: Trial) -> Episodes:
-        """All episodes of a trial, fields [episode, time, ...]."""
+    def run(self, trial: Trial, watch: Watch | None = None) -> Episodes:
+        """All episodes of a trial, fields [episode, time, ...]. watch: called after every step of an attempt."""
         if trial.mode == "guided":
             return self._guided(trial)
         remembers = isinstance(self._policies.get(trial.actor), RecurrentPolicy)
         acts = [self._act(trial)] * trial.episodes if remembers else [self._act(trial) for _ in range(trial.episodes)]
-        return Episodes.stack([self._attempt(trial, index, act) for index, act in enumerate(acts)])
+        return Episodes.stack([self._attempt(trial, index, act, watch) for index, act in enumerate(acts)])
 
     def close(self) -> None:
         self._env.close()
@@ -192,7 +194,7 @@ class Worker:
         """What a privileged actor is told: the task of this moment."""
         return self._env.task_space.encode(self._env.task).astype(np.float32)
 
-    def _attempt(self, trial: Trial, index: int, act: Act) -> Episodes:
+    def _attempt(self, trial: Trial, index: int, act: Act, watch: Watch | None) -> Episodes:
         env, key = self._env, (*trial.key, index)
         noise = np.zeros((env.job.horizon, env.interface.action_size), np.float32)
         if trial.mode == "explore":
@@ -211,6 +213,8 @@ class Worker:
             last = ended or stopped or step + 1 == env.job.horizon
             if isinstance(act, Remembering | Recalling | Adapting):
                 act.feel(action, float(reward), last)
+            if watch:
+                watch(env, step + 1, ended)
             if last:
                 break
         lived = np.ones(len(rewards), np.float32)

@@ -103,10 +103,6 @@ def test_drawn_windows_are_of_every_age_and_what_follows_begins_with_their_last_
     np.testing.assert_array_equal(query.observation[:, 0, 0][query.mask[:, 0] > 0], last[query.mask[:, 0] > 0])
 
 
-def test_truth_is_told_step_by_step():
-    assert experience().truths(50)[1, [39, 40], 0].tolist() == [2, 3]
-
-
 def test_a_belief_is_judged_by_its_likelihood():
     truth = torch.randn(4000, 1, generator=torch.Generator().manual_seed(0))
     ignorant = unlikelihood(torch.zeros_like(truth), torch.zeros_like(truth), truth)
@@ -181,6 +177,21 @@ def test_without_steps_it_believes_nothing_at_first():
     mean, certainty = made.network.belief(parts, parts["context"])
     assert mean.abs().max() < 0.2
     assert certainty.max() < 0.1
+
+
+def test_the_policy_learns_to_do_without_beliefs_then_with_them():
+    config = small(iterations=4)
+    problem = Problem.of(config.env, config.options)
+    made = make_learner(config, problem)
+    assert isinstance(made, Belief)
+    (inputs, outputs), *_ = made.network.policy.layers
+    with closing(open_sampler(problem, {"learner": actor_of(made)}, 0)) as sampler:
+        for iteration, sees in ((0, False), (1, False), (2, True)):
+            batches = made.gather(sampler, draw_tasks(problem.space, "train", (0, iteration), 3), (0, iteration))
+            made.update(batches, iteration / config.iterations)
+            for name in ("policy", "value"):
+                weight = made._acting.parameters[name][: inputs * outputs].reshape(outputs, inputs)
+                assert bool(weight[:, made.network.observation :].any()) == sees
 
 
 def test_it_becomes_a_bundle_that_adapts_while_it_works(tmp_path: Path):

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 from rich.console import Console
 
 from envs.deployment import HELDOUT, SUITE, Deployment, Row
@@ -129,7 +130,7 @@ def verdict(returns: list[float]) -> dict[str, object]:
     return {"values": {"room": {"payload": {"return": line, "error": line, "fell": "0 0 1"}}}}
 
 
-def test_a_policy_is_judged_row_by_row(tmp_path: Path):
+def test_a_policy_is_judged_row_by_row_and_filmed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     small = {"steps": 8, "environments": 1, "rollout": 8, "batch": 8, "epochs": 1, "hidden": (4,), "window": 2}
     settings = Settings("metarl/PandaReach-v0", sees="task", **small)  # type: ignore[arg-type]
     job = Deployment("metarl/PandaReach-v0", "small", 2.0, {"sound": Row({}), "worse": Row({}, {"payload": (0.5, 1)})})
@@ -142,6 +143,18 @@ def test_a_policy_is_judged_row_by_row(tmp_path: Path):
         returns, errors, seconds = (np.array(rows["worse"][name].split(), float) for name in FIGURES)
         assert (len(returns), len(errors), len(seconds)) == (3, 3, 2)
         assert seconds.sum() == pytest.approx(returns.mean(), rel=1e-3)
+    monkeypatch.setitem(SUITE, "small", job)
+    deployment.film("small", "worse", tmp_path / "runs", tmp_path / "film.gif", ("oracle", "oracle"))
+    with Image.open(tmp_path / "film.gif") as film:
+        assert film.n_frames == 20
+    with pytest.raises(ValueError, match=r"no row 'better', expected one of \['sound', 'worse'\]"):
+        deployment.film("small", "better", tmp_path / "runs", tmp_path / "film.gif")
+
+
+def test_pictures_are_drawn_of_what_there_is(tmp_path: Path):
+    for name, picture in deployment.pictures(tmp_path).items():
+        assert name in deployment.markdown(tmp_path)
+        assert picture.startswith(b"\x89PNG")
 
 
 def test_a_gap_is_as_sure_as_the_fewer_of_worlds_and_seeds():
