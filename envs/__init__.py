@@ -24,3 +24,4 @@ for name in CLASSIC:
     register(id=f"metarl/{name}-v0", entry_point="envs.classic_env:build", kwargs={"kind": name})
 register(id="metarl/A1Uneven-v0", entry_point="envs.suite:a1_uneven")
 register(id="metarl/A1Field-v0", entry_point="envs.suite:a1_field")
+register(id="metarl/MiniCheetahField-v0", entry_point="envs.suite:mini_cheetah_field")

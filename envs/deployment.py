@@ -43,6 +43,9 @@ class Deployment:
 BEYOND = "beyond training: "
 ZEROS: Faults = {"joint_zero": (0.15, 0.25)}  # [rad]
 WEAK: Faults = {"weak_joint": (1, 12), "weak_strength": (0.3, 0.4)}
+SAG: Faults = {"battery": (0.6, 0.65)}
+# As in Song et al. 2020 ("Rapidly adaptable legged robots via evolutionary meta-learning"): voltage and a mass aside.
+ES_MAML: Faults = {**SAG, "payload": (1, 2), "payload_at": (0.06, 0.1)}
 SHIFTED: Faults = {"camera_shift": (0.08, 0.15)}  # [m]
 TURNED: Faults = {"camera_yaw": (0.52, 1.04)}  # [rad]
 ASKEW: Faults = {**SHIFTED, **TURNED}
@@ -70,6 +73,28 @@ SUITE = {
             "nominal, then payload and motor": Row({}, LADEN),
             f"{BEYOND}joint zeros off by 0.3 to 0.4 rad": Row({"joint_zero": (0.3, 0.4)}),
             f"{BEYOND}payload 5 to 6 kg and zeros": Row({"payload": (5, 6), **ZEROS}),
+        },
+    ),
+    "mini-cheetah": Deployment(
+        "metarl/MiniCheetahField-v0",
+        "Mini Cheetah walks at 0.3 to 0.6 m/s on flat ground",
+        seconds=8.0,
+        rows={
+            "nominal": Row({}),
+            "payload 1.6 to 2 kg": Row({"payload": (1.6, 2)}),
+            "friction 0.4 to 0.5": Row({"friction": (0.4, 0.5)}),
+            "battery at 60 to 65 %": Row(SAG),
+            "battery at 60 to 65 %, payload aside": Row(ES_MAML),
+            "delay 30 to 40 ms": Row({"delay": (0.03, 0.04)}),
+            "joint zeros off by 0.1 to 0.2 rad": Row({"joint_zero": (0.1, 0.2)}),
+            "joint zeros off by 0.2 to 0.3 rad": Row({"joint_zero": (0.2, 0.3)}),
+            "IMU askew by 0.15 to 0.2 rad": Row({"imu_mount": (0.15, 0.2)}),
+            "IMU and zeros": Row({"imu_mount": (0.15, 0.2), **ZEROS}),
+            "zeros, battery, payload aside": Row({**ZEROS, **ES_MAML}),
+            "nominal, then zeros": Row({}, ZEROS),
+            "nominal, then battery, payload aside": Row({}, ES_MAML),
+            f"{BEYOND}joint zeros off by 0.3 to 0.4 rad": Row({"joint_zero": (0.3, 0.4)}),
+            f"{BEYOND}battery at 50 to 55 %, payload aside": Row({**ES_MAML, "battery": (0.5, 0.55)}),
         },
     ),
     "reach": Deployment(

@@ -8,7 +8,7 @@ from envs import legged
 from envs.robot_env import RobotEnv
 from envs.tasks import Parameter
 
-A1_JOINTS = 12
+LEGS = 12  # joints of a quadruped
 
 
 def a1_uneven(render_mode: str | None = None, engine: str = "pybullet", **asked: Any) -> RobotEnv:
@@ -18,7 +18,7 @@ def a1_uneven(render_mode: str | None = None, engine: str = "pybullet", **asked:
     """
     given: dict[str, Any] = {
         "unknown": (
-            Parameter("joint_zero", "rad", 0.0, -0.2, 0.2, "add", A1_JOINTS),
+            Parameter("joint_zero", "rad", 0.0, -0.2, 0.2, "add", LEGS),
             Parameter("payload", "kg", 0.0, 0.0, 5.0, "add", bounds=(0.0, 10.0)),
             "weak_joint",
             Parameter("weak_strength", "1", 1.0, 0.3, 0.8, "scale", bounds=(0.0, 1.0)),
@@ -40,19 +40,26 @@ def a1_field(render_mode: str | None = None, engine: str = "pybullet", **asked: 
 
     What is `asked` are fields of `envs.legged.Walk`, in place of those here.
     """
-    given: dict[str, Any] = {
-        "unknown": (
-            Parameter("joint_zero", "rad", 0.0, -0.3, 0.3, "add", A1_JOINTS),
-            "imu_mount",
-            "payload",
-            "friction",
-            "weak_joint",
-            Parameter("weak_strength", "1", 1.0, 0.3, 0.8, "scale", bounds=(0.0, 1.0)),
-            "delay",
-        ),
+    weak = Parameter("weak_strength", "1", 1.0, 0.3, 0.8, "scale", bounds=(0.0, 1.0))
+    unknown = ("payload", "friction", "weak_joint", weak, "delay")
+    return legged.build("a1", render_mode, engine, **{**_field(*unknown), **asked})
+
+
+def mini_cheetah_field(render_mode: str | None = None, engine: str = "pybullet", **asked: Any) -> RobotEnv:
+    """Mini Cheetah on flat ground with a battery that sags and a load that may sit aside, among all else, at once.
+
+    What is `asked` are fields of `envs.legged.Walk`, in place of those here.
+    """
+    unknown = ("payload", "payload_at", "battery", "friction", "delay")
+    return legged.build("mini_cheetah", render_mode, engine, **{**_field(*unknown), **asked})
+
+
+def _field(*unknown: str | Parameter) -> dict[str, Any]:
+    """A quadruped's walk on flat ground with senses that are off, and what else is unknown."""
+    return {
+        "unknown": (Parameter("joint_zero", "rad", 0.0, -0.3, 0.3, "add", LEGS), "imu_mount", *unknown),
         "forward": (0.3, 0.6),
         "left": (-0.1, 0.1),
         "yaw_rate": (-0.3, 0.3),
         "horizon": 200,
     }
-    return legged.build("a1", render_mode, engine, **{**given, **asked})

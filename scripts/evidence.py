@@ -23,8 +23,9 @@ class Args:
     """How many to run at most; 0 only makes the pages."""
     list: bool = False
     """List the cells and which of them are missing, and do nothing."""
-    film: str | None = None
-    """Instead, film the first held-out world of this row of A1's deployment suite; the runs must be there."""
+    film: tuple[str, str] | None = None
+    """Instead, film the first held-out world of a deployment's row, such as --film a1 'nominal, then zeros', as those
+    meet it whose runs are in --runs."""
     workers: int = 2
     """Simulating processes, for robots; 0 simulates in this one."""
     runs: Path = Path("runs/evidence")
@@ -40,8 +41,8 @@ def run(args: Args) -> None:
 
     console = stdout()
     if args.film:
-        out = args.docs.parent / f"deployment-a1-{'-'.join(findall('[a-z]+', args.film))}.gif"
-        deployment.film("a1", args.film, args.runs, out)
+        out = args.docs.parent / f"deployment-{'-'.join(findall('[a-z0-9]+', ' '.join(args.film)))}.gif"
+        deployment.film(*args.film, args.runs, out)
         console.print(f"wrote {out}", highlight=False)
         return
     cells = [cell for cell in (*papers.cells(), *robots.cells(), *deployment.cells()) if fnmatch(cell.name, args.only)]

@@ -28,7 +28,7 @@ SEEDS = (0, 1, 2)
 TASKS = 40  # worlds of every row
 CLEAR = 4  # standard errors from which a gap is called one
 DRAWS = {"room": ("pybullet", ROOM), "heldout": ("pybullet", HELDOUT), "mujoco": ("mujoco", HELDOUT)}
-BY_MOTION = ("a1",)  # where what is unknown can be felt
+BY_MOTION = ("a1", "mini-cheetah")  # where what is unknown can be felt
 
 
 @dataclass(frozen=True)
@@ -46,6 +46,7 @@ class Place:
 
 PLACES = {
     "a1": Place(steps=2_000_000, start="docs/learned/a1-flat"),
+    "mini-cheetah": Place(steps=2_000_000, start="docs/learned/mini-cheetah"),
     "reach": Place(steps=400_000, discount=0.95),
 }
 
@@ -110,17 +111,24 @@ ACROSS = 5  # panels of a picture
 def markdown(docs: Path) -> str:
     """The page, from the verdicts that there are."""
     made = cells()
-    sections = [
-        f"{section(name, draw, made, docs)}\n![Reward in each second, row by row]({_picture(name, draw)})\n"
-        for name, draw in product(BY_MOTION, WHERE)
-    ]
+    sections = []
+    for name, draw in product(BY_MOTION, WHERE):
+        sections.append(section(name, draw, made, docs))
+        if _begun(name, made, docs):
+            sections.append(f"![Reward in each second, row by row]({_picture(name, draw)})\n")
     return HEAD.format(tasks=TASKS, clear=CLEAR) + "\n".join(sections)
 
 
 def pictures(docs: Path) -> dict[str, bytes]:
     """What each second brought in every row, by the name of a PNG beside the page."""
     made = cells()
-    return {_picture(name, draw): _curves(name, draw, made, docs) for name, draw in product(BY_MOTION, WHERE)}
+    there = [name for name in BY_MOTION if _begun(name, made, docs)]
+    return {_picture(name, draw): _curves(name, draw, made, docs) for name, draw in product(there, WHERE)}
+
+
+def _begun(name: str, made: Sequence[Cell], docs: Path) -> bool:
+    """Whether anyone was judged there yet."""
+    return any(seeds_of(made, f"deployment/{name}/{label}", docs) for label, _ in COLUMNS.values())
 
 
 def _picture(name: str, draw: str) -> str:
@@ -152,10 +160,11 @@ def _curves(name: str, draw: str, made: Sequence[Cell], docs: Path) -> bytes:
 def film(name: str, row: str, runs: Path, out: Path, columns: Sequence[str] = FILMED) -> None:
     """Write a GIF: the row's first held-out world, as policies of the table's columns, of the first seed, meet it.
 
-    Raises ValueError for a row that the suite does not have.
+    Raises ValueError for a deployment or a row that the suite does not have.
     """
-    if row not in SUITE[name].rows:
-        raise ValueError(f"the suite has no row {row!r}, expected one of {list(SUITE[name].rows)}")
+    for asked, known in ((name, SUITE), (row, SUITE[name].rows if name in SUITE else {})):
+        if asked not in known:
+            raise ValueError(f"the suite has no {asked!r}, expected one of {list(known)}")
     suite, sides = SUITE[name], {}
     with ExitStack() as stack:
         for column in columns:

@@ -147,13 +147,20 @@ def test_a_policy_is_judged_row_by_row_and_filmed(tmp_path: Path, monkeypatch: p
     deployment.film("small", "worse", tmp_path / "runs", tmp_path / "film.gif", ("oracle", "oracle"))
     with Image.open(tmp_path / "film.gif") as film:
         assert film.n_frames == 20
-    with pytest.raises(ValueError, match=r"no row 'better', expected one of \['sound', 'worse'\]"):
+    with pytest.raises(ValueError, match=r"the suite has no 'better', expected one of \['sound', 'worse'\]"):
         deployment.film("small", "better", tmp_path / "runs", tmp_path / "film.gif")
 
 
 def test_pictures_are_drawn_of_what_there_is(tmp_path: Path):
-    for name, picture in deployment.pictures(tmp_path).items():
-        assert name in deployment.markdown(tmp_path)
+    assert deployment.pictures(tmp_path) == {}
+    rivals = {cell.name: cell for cell in deployment.cells()}
+    rows = {row: {"return": "1 2", "fell": "0 0", "seconds": "1 1 1 1 1 1 1 1"} for row in SUITE["a1"].rows}
+    oracle = rivals["deployment/a1/oracle/0"]
+    write_json(oracle.file(tmp_path), {"settings": oracle.settings, "values": dict.fromkeys(deployment.WHERE, rows)})
+    pictures = deployment.pictures(tmp_path)
+    assert len(pictures) == len(deployment.WHERE)
+    for name, picture in pictures.items():
+        assert f"]({name})" in deployment.markdown(tmp_path)
         assert picture.startswith(b"\x89PNG")
 
 
