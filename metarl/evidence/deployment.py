@@ -88,8 +88,9 @@ HEAD = """# Deployment: what adapting while at work brings
 The suite (`envs/deployment.py`) in worlds that nobody trained or chose by: {tasks} of each row, the same for all, one
 attempt each, acting by the mean, from the first step on. `belief` takes three gradient steps on the error of its
 forecasts after half a second and every half second from then on, on the last two seconds at most; "0 steps" is the same
-policy without them. Everyone had at most as many control steps of simulation, and the oracle is told the task. "Closed"
-is the share of the gap between the better of the two that do not adapt and the oracle, where that gap is more than
+policy without them. `rma` infers by an encoder instead, at the same times. Everyone had at most as many control steps
+of simulation, and the oracle is told the task. "Closed" is the share of the gap between the better of the two that do
+not adapt and the oracle, where that gap is more than
 {clear} standard errors; with one seed, those do not hold the luck of training. `make evidence-next` runs the next
 missing cell.
 
