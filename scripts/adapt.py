@@ -153,7 +153,8 @@ def run(args: Args) -> None:
             )  # fmt: skip
     if recorder and recorder.dropped:
         console.print(f"{recorder.dropped} messages were not recorded: the disk is too slow")
-    console.print(summary(view.events, COUNTED[manifest.adapts]))
+    if any(event.kind == "evaluated" for event in view.events):
+        console.print(summary(view.events, COUNTED[manifest.adapts]))
 
 
 def summary(events: list[Event], counted: str) -> Table:
