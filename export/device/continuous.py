@@ -32,6 +32,7 @@ from export.device.slots import Verdict
 
 LATER = 0.25  # the share of a window, its newest, that judges what the rest has taught
 LEAST = 8  # ticks of a window
+FRESH = 0.02  # how much worse the newest may foresee than what is in force: that much is noise, and it knows more
 PATIENCE = 8  # times the interval, the longest wait after refusals
 
 
@@ -170,7 +171,7 @@ class _Adapting:
         good, trial = session.slots.good, session.slots.trial
         if trial is not None and self._probation.full:
             watched = self._probation.episode()
-            self._offer(lambda: session.forecasts(good, trial, [watched]), partial(self._judged, trial))
+            self._offer(lambda: session.forecasts(good, trial, [watched], FRESH), partial(self._judged, trial))
         elif trial is None and index >= self._due and len(self._window) >= self._least:
             window, self._taken = self._window.episode(), index
             self._offer(lambda: adapted(session.device, window, self._plan.steps), self._found)
@@ -236,11 +237,12 @@ def work(
 ) -> Session:
     """Let the policy act for `seconds`, by its mean, adapting as `plan` says (None: not at all).
 
-    A trial is kept if it foresees the motion of its own probation better than the parameters before it, and the guard
-    never steps in. After one that is refused or rolled back the next adaptation waits twice as long, PATIENCE times at
-    most. state: file that keeps what proved itself, and where the session begins if it is there. priority: 1 to 99, of
-    real-time scheduling. stop: asked before every tick. Raises ValueError for a bundle that cannot adapt from plain
-    motion, before anything moves, and if the guard lets the robot go limp.
+    A trial is kept if it foresees the motion of its own probation better than the bundle's parameters, and as well as
+    those in force before it, within FRESH; and if the guard never steps in. After one that is refused or rolled back
+    the next adaptation waits twice as long, PATIENCE times at most. state: file that keeps what proved itself, and
+    where the session begins if it is there. priority: 1 to 99, of real-time scheduling. stop: asked before every tick.
+    Raises ValueError for a bundle that cannot adapt from plain motion, before anything moves, and if the guard lets the
+    robot go limp.
     """
     manifest, hz = device.manifest, device.interface.control_hz
     if plan is not None and manifest.objective != "prediction":

@@ -214,11 +214,12 @@ class Session:
                 self.tell_unsaved(error, index)
         return verdict
 
-    def forecasts(self, good: Vector, trial: Vector, watched: Sequence[Episode]) -> Verdict:
-        """Whether a trial foresees its own probation better than `good` does. Safe on another thread."""
+    def forecasts(self, good: Vector, trial: Vector, watched: Sequence[Episode], slack: float = 0.0) -> Verdict:
+        """Whether a trial foresees its own probation better than base, and than `good`, which it may miss by the share
+        `slack`. Safe on another thread."""
         data = batch(watched, self.device.manifest.batch)
-        before, after = (self._step(theta, self.slots.taken, data)[1] for theta in (good, trial))
-        return slots.lower("prediction_error", before, after)
+        base, before, after = (self._step(theta, self.slots.taken, data)[1] for theta in (self.slots.base, good, trial))
+        return slots.foresees(base, before, after, slack)
 
     def conclude(self, verdict: Verdict, what: str, index: int) -> None:
         """The trial becomes `good`, or is gone. what, index: for the event that tells."""

@@ -122,6 +122,17 @@ def lower(name: str, before: float, after: float) -> Verdict:
     return Verdict(False, f"{words}, expected less", figures)
 
 
+def foresees(base: float, before: float, after: float, slack: float) -> Verdict:
+    """Whether a trial's forecasts err (`after`) less than base's, and hardly more than those of `good` (`before`)."""
+    figures = {"prediction_error_before": before, "prediction_error_after": after}
+    words = f"prediction error {before:.4g} -> {after:.4g}"
+    if after < min(base, (1 + slack) * before):
+        return Verdict(True, words, figures)
+    return Verdict(
+        False, f"{words} (base's {base:.4g}), expected less{f' than {slack:.0%} more' * (slack > 0)}", figures
+    )
+
+
 def not_worse(before: Sequence[float], after: Sequence[float]) -> Verdict:
     """Whether returns after a step are not worse than before, by more than ERRORS standard errors of their difference.
 

@@ -18,6 +18,7 @@ from export.device.driver import Sample
 from export.device.guard import Guard
 from export.device.manifest import Collect
 from export.device.session import Session
+from export.device.slots import foresees
 from export.graphs import export_graph
 
 SIZES = np.full((3, 60), 0.02, np.float32)
@@ -175,6 +176,23 @@ def test_a_trial_is_judged_by_what_it_foresees_of_another_window(predicting):
     worse = session.forecasts(better, device.base, [window(device, 80, seed=1)])
     assert not worse.accepted
     assert "prediction error" in worse.reason
+
+
+@pytest.mark.parametrize(
+    ("base", "before", "after", "slack", "accepted"),
+    [
+        (1.0, 1.0, 0.9, 0.0, True),
+        (1.0, 1.0, 1.0, 0.02, False),  # no better than what the robot came with
+        (1.0, 0.5, 0.505, 0.02, True),  # as good as what was in force, and newer
+        (1.0, 0.5, 0.505, 0.0, False),
+        (1.0, 0.5, 0.52, 0.02, False),
+        (1.0, 1.5, 1.2, 0.02, False),  # the world changed: what was in force is worse than base, and so is this
+        (1.0, float("inf"), 0.9, 0.02, True),
+        (1.0, 0.5, float("nan"), 0.02, False),
+    ],
+)
+def test_the_newest_is_kept_if_it_is_as_good_and_better_than_base(base, before, after, slack, accepted):
+    assert foresees(base, before, after, slack).accepted == accepted
 
 
 def test_what_was_learned_from_noise_does_not_outlive_its_probation(predicting):
