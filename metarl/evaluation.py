@@ -108,6 +108,14 @@ class Evaluator:
         length = lived[0][0].mask.shape[1] if lived else None
         return [self.row(score, *row, length) for score, row in zip(scores, enumerate(spent), strict=True)], lived
 
+    def taught(self, where: Where) -> Thetas:
+        """Each task's theta after all the inner steps of training, on what was gathered before the first."""
+        thetas = self.learner.theta.detach().expand(len(where[0]), -1).numpy()
+        lived = self.experience(where, 0, thetas)
+        for step in range(self.config.inner_steps):
+            thetas = self._step(thetas, step, lived)
+        return thetas
+
     def _step(self, thetas: Thetas, step: int, batches: Sequence[Episodes]) -> Thetas:
         """Every task's theta after one inner step in ONNX Runtime; not finite is not taken, as on the device."""
         size, moved = self._adapter.parameters, []

@@ -13,7 +13,7 @@ from export.device.zoo import FOLDER
 from metarl.benchmarks.machine import machine
 from metarl.checkpoint import Run
 from metarl.config import DEFAULTS
-from metarl.evidence import deployment
+from metarl.evidence import deployment, places
 from metarl.evidence.cell import spent, timed
 from metarl.files import write_atomic
 from metarl.pack import pack
@@ -49,7 +49,7 @@ def _reach(runs: Path, workers: int, console: Console) -> Made:
 
 
 def _walk(runs: Path, workers: int, console: Console) -> Made:
-    cells = deployment.cells()
+    cells = places.cells()
     (cell,) = (cell for cell in cells if cell.name == "deployment/a1/belief/0")
     out = runs / cell.name
     if cell.read(EVIDENCE) is None:

@@ -36,7 +36,7 @@ class Args:
 
 def run(args: Args) -> None:
     # Not at the top: every simulating process imports this file, and needs none of it.
-    from metarl.evidence import deployment, papers, robots, room
+    from metarl.evidence import deployment, papers, places, robots, room
     from metarl.files import write_atomic
 
     console = stdout()
@@ -45,7 +45,7 @@ def run(args: Args) -> None:
         deployment.film(*args.film, args.runs, out)
         console.print(f"wrote {out}", highlight=False)
         return
-    cells = [cell for cell in (*papers.cells(), *robots.cells(), *deployment.cells()) if fnmatch(cell.name, args.only)]
+    cells = [cell for cell in (*papers.cells(), *robots.cells(), *places.cells()) if fnmatch(cell.name, args.only)]
     if not cells:
         raise ValueError(f"no cell matches {args.only!r}; --list shows all of them")
     missing = [cell for cell in cells if cell.read(args.docs) is None]

@@ -1,10 +1,10 @@
-"""The deployment suite's cells: who is trained for each job, how, and judged in every row."""
+"""The deployment suite's page: tables, pictures and films of what adapting while at work brings."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, closing
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from io import BytesIO
 from itertools import product
@@ -14,95 +14,35 @@ from textwrap import fill
 import numpy as np
 from matplotlib.figure import Figure
 
-from envs.deployment import HELDOUT, ROOM, SUITE, worlds
+from envs.deployment import HELDOUT, SUITE, worlds
 from metarl.checkpoint import Run
-from metarl.config import ONLINE, default
-from metarl.evidence.cell import Cell, Verdict, by_learner, by_ppo, rivals, seeds_of
-from metarl.evidence.judges import attempt, deployed, online_pilot, ppo_pilot
+from metarl.config import ONLINE
+from metarl.evidence.cell import Cell, Verdict, seeds_of
+from metarl.evidence.judges import attempt, online_pilot, ppo_pilot
+from metarl.evidence.places import COLUMNS, PLACES, SEEDS, TASKS, Place, cells
 from metarl.evidence.tables import table
 from metarl.sampling.worker import Worker
 from metarl.video import beside
 from robots.spec import Array
 
-SEEDS = (0, 1, 2)
-TASKS = 40  # worlds of every row
 CLEAR = 4  # standard errors from which a gap is called one
-DRAWS = {"room": ("pybullet", ROOM), "heldout": ("pybullet", HELDOUT), "mujoco": ("mujoco", HELDOUT)}
-BY_MOTION = ("a1", "mini-cheetah")  # where what is unknown can be felt
-
-
-@dataclass(frozen=True)
-class Place:
-    """How the policies for a deployment are trained, with everything unknown.
-
-    steps: of simulation, for each. start: a recorded policy, for all alike; nobody is charged for its training.
-    """
-
-    steps: int
-    hidden: tuple[int, ...] = (128, 128)
-    start: str | None = None
-    discount: float = 0.98
-
-
-PLACES = {
-    "a1": Place(steps=2_000_000, start="docs/learned/a1-flat"),
-    "mini-cheetah": Place(steps=2_000_000, start="docs/learned/mini-cheetah"),
-    "reach": Place(steps=400_000, discount=0.95),
-}
-
-
-def cells() -> list[Cell]:
-    """All of them, seed by seed."""
-    return [cell for seed in SEEDS for name, place in PLACES.items() for cell in _cells(name, place, seed)]
-
-
-def _cells(name: str, place: Place, seed: int) -> Iterator[Cell]:
-    deployment = SUITE[name]
-    judge = partial(deployed, deployment=deployment, tasks=TASKS, draws=DRAWS)
-    judged = {
-        "tasks": TASKS,
-        "seconds": deployment.seconds,
-        "draws": DRAWS,
-        "rows": {row: asdict(faults) for row, faults in deployment.rows.items()},
-    }
-    for label, settings in rivals(deployment.env, place.steps, place.hidden, place.start, place.discount, seed):
-        made = by_ppo(f"deployment/{name}/{label}/{seed}", settings, partial(judge, ppo_pilot))
-        yield replace(made, settings={"policy": asdict(settings), **judged})
-    for label in ONLINE if name in BY_MOTION else ():
-        base = default(label)
-        config = replace(
-            base,
-            env=deployment.env,
-            hidden=place.hidden,
-            discount=place.discount,
-            start=place.start,
-            seed=seed,
-        )
-        made = by_learner(f"deployment/{name}/{label}/{seed}", config, partial(judge, online_pilot))
-        yield replace(made, settings={"learner": config.to_dict(), **judged})
-
-
+SURE = 2  # standard errors
+HARDLY = 0.02  # worse: as much of a rival's figure
+UNADAPTED = ("domain-randomization", "with history")  # columns
 PAGE = "deployment.md"
-HEAD = """# Deployment: what adapting while at work brings
+HEAD = """# Deployment: what adapting brings
 
 The suite (`envs/deployment.py`) in worlds that nobody trained or chose by: {tasks} of each row, the same for all, one
-attempt each, acting by the mean, from the first step on. `belief` takes three gradient steps on the error of its
-forecasts after half a second and every half second from then on, on the last two seconds at most; "0 steps" is the same
-policy without them. `rma` infers by an encoder instead, at the same times. Everyone had at most as many control steps
-of simulation, and the oracle is told the task. "Closed" is the share of the gap between the better of the two that do
-not adapt and the oracle, where that gap is more than
-{clear} standard errors; with one seed, those do not hold the luck of training. `make evidence-next` runs the next
+attempt each, acting by the mean, from the first step on. `belief` adapts while it works: three gradient steps on the
+error of its forecasts after half a second and every half second from then on, on the last two seconds at most; "0
+steps" is the same policy without them. `rma` infers by an encoder instead, at the same times. `metasgd` adapts before
+the attempt, by three gradient steps on three guided motions of 1.2 s in the world as it is then. Everyone had at most
+as many control steps of simulation, and the oracle is told the task. "Closed" is the share of the gap between the
+better of the two that do not adapt and the oracle, where that gap is more than {clear} standard errors: there is room.
+"Sure" is by two of them. With one seed, they do not hold the luck of training. `make evidence-next` runs the next
 missing cell.
 
 """
-COLUMNS = {
-    "domain-randomization": ("domain-randomization", ""),
-    "with history": ("domain-randomization-history", ""),
-    "belief, 0 steps": ("belief", ", zero steps"),
-    "belief": ("belief", ""),
-    "rma": ("rma", ""),
-    "oracle": ("oracle", ""),
-}
 FILMED = ("domain-randomization", "belief, 0 steps", "belief", "oracle")
 WHERE = {"heldout": "In PyBullet", "mujoco": "In MuJoCo, where nothing was trained"}
 
@@ -113,7 +53,7 @@ def markdown(docs: Path) -> str:
     """The page, from the verdicts that there are."""
     made = cells()
     sections = []
-    for name, draw in product(BY_MOTION, WHERE):
+    for name, draw in product(PLACES, WHERE):
         sections.append(section(name, draw, made, docs))
         if _begun(name, made, docs):
             sections.append(f"![Reward in each second, row by row]({_picture(name, draw)})\n")
@@ -123,13 +63,18 @@ def markdown(docs: Path) -> str:
 def pictures(docs: Path) -> dict[str, bytes]:
     """What each second brought in every row, by the name of a PNG beside the page."""
     made = cells()
-    there = [name for name in BY_MOTION if _begun(name, made, docs)]
+    there = [name for name in PLACES if _begun(name, made, docs)]
     return {_picture(name, draw): _curves(name, draw, made, docs) for name, draw in product(there, WHERE)}
 
 
 def _begun(name: str, made: Sequence[Cell], docs: Path) -> bool:
     """Whether anyone was judged there yet."""
-    return any(seeds_of(made, f"deployment/{name}/{label}", docs) for label, _ in COLUMNS.values())
+    return any(_found(name, made, docs).values())
+
+
+def _found(name: str, made: Sequence[Cell], docs: Path) -> dict[str, list[Verdict]]:
+    """The verdicts that there are, seed by seed, by label."""
+    return {label: seeds_of(made, f"deployment/{name}/{label}", docs) for label, _ in PLACES[name].columns.values()}
 
 
 def _picture(name: str, draw: str) -> str:
@@ -137,14 +82,13 @@ def _picture(name: str, draw: str) -> str:
 
 
 def _curves(name: str, draw: str, made: Sequence[Cell], docs: Path) -> bytes:
-    suite = SUITE[name]
+    suite, place, found = SUITE[name], PLACES[name], _found(name, made, docs)
     figure = Figure(figsize=(12, 2.2 * -(-len(suite.rows) // ACROSS) + 0.6), layout="constrained")
     panels = figure.subplots(-(-len(suite.rows) // ACROSS), ACROSS, sharex=True, sharey=True, squeeze=False).flat
     for axes, (title, row) in zip(panels, suite.rows.items(), strict=False):
-        for column, (label, said) in COLUMNS.items():
-            verdicts = seeds_of(made, f"deployment/{name}/{label}", docs)
-            if verdicts:
-                seconds = values(verdicts, f"{draw}{said}", title, "seconds").mean(0)
+        for column, (label, said) in place.columns.items():
+            if found[label]:
+                seconds = values(found[label], f"{draw}{said}", title, "seconds").mean(0)
                 axes.plot(np.arange(len(seconds)) + 0.5, seconds, marker=".", label=column)
         if row.then:
             axes.axvline(suite.seconds / 2, color="0.6", linestyle=":")
@@ -152,7 +96,7 @@ def _curves(name: str, draw: str, made: Sequence[Cell], docs: Path) -> bytes:
         axes.grid(alpha=0.3)
     figure.supxlabel("seconds of motion")
     figure.supylabel("reward in each second")
-    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper center", ncols=len(COLUMNS))
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper center", ncols=len(place.columns))
     buffer = BytesIO()
     figure.savefig(buffer, format="png", dpi=80)
     return buffer.getvalue()
@@ -171,7 +115,7 @@ def film(name: str, row: str, runs: Path, out: Path, columns: Sequence[str] = FI
         for column in columns:
             label, said = COLUMNS[column]
             folder = runs / f"deployment/{name}/{label}/{SEEDS[0]}"
-            problem, actors, theta = online_pilot(Run(folder)) if label in ONLINE else ppo_pilot(folder)
+            problem, actors, theta, _ = online_pilot(Run(folder)) if label in ONLINE else ppo_pilot(folder)
             first = worlds(suite, problem.space, 1, HELDOUT)[row][0]
             options = {"horizon": round(suite.seconds / problem.seconds), "render_mode": "rgb_array"}
             worker = stack.enter_context(closing(Worker(problem.env, actors, {**problem.options, **options})))
@@ -180,36 +124,86 @@ def film(name: str, row: str, runs: Path, out: Path, columns: Sequence[str] = FI
 
 
 def section(name: str, draw: str, made: Sequence[Cell], docs: Path) -> str:
-    """One table of the page."""
-    place, suite = PLACES[name], SUITE[name]
-    found = {label: seeds_of(made, f"deployment/{name}/{label}", docs) for label, _ in COLUMNS.values()}
+    """One table of the page, and what it comes to."""
+    place, suite, found = PLACES[name], SUITE[name], _found(name, made, docs)
     seeds = min((len(verdicts) for verdicts in found.values() if verdicts), default=0)
-    lines = [_line(row, draw, found, seeds) for row in suite.rows]
-    says = f"## {suite.says}\n\n{WHERE[draw]}: `{suite.env}`, {place.steps:,} control steps each, seeds: {seeds}."
-    return f"{says}\n\n" + table(["return (falls)", *COLUMNS, "closed"], lines)
+    those = {label: verdicts[:seeds] for label, verdicts in found.items() if verdicts}
+    rows = {row: Met.of(place, those, draw, row) for row in suite.rows}
+    says = f"## {suite.says}\n\n{WHERE[draw]}: `{suite.env}`, {place.steps:,} control steps each, seeds: {seeds}.\n\n"
+    header = [f"{place.by}{place.unit} (falls)", *place.columns, "closed"]
+    return says + table(header, [_line(row, met) for row, met in rows.items()]) + _summary(place, [*rows.values()])
 
 
-def _line(row: str, draw: str, found: Mapping[str, list[Verdict]], seeds: int) -> list[str]:
-    returns: dict[str, Array] = {}
-    line = [row]
-    for name, (label, said) in COLUMNS.items():
-        verdicts = found[label][:seeds]
-        if not verdicts:
-            line.append("not run")
-            continue
-        returns[name] = values(verdicts, f"{draw}{said}", row, "return")
-        line.append(shown(returns[name], float(values(verdicts, f"{draw}{said}", row, "fell").mean())))
-    if not {"domain-randomization", "belief", "oracle"} <= set(returns):
-        return [*line, ""]
-    rivals = [returns[name] for name in ("domain-randomization", "with history") if name in returns]
-    best = max(rivals, key=np.mean)
-    gap, error = paired(returns["oracle"] - best)
-    closed = f"{(returns['belief'] - best).mean() / gap:.0%}" if gap > CLEAR * error else ""
-    return [*line, closed]
+@dataclass(frozen=True)
+class Met:
+    """How a row was met: figures [seed, world] and falls, by column, of those who were judged."""
+
+    place: Place
+    figures: Mapping[str, Array]
+    falls: Mapping[str, Array]
+
+    @classmethod
+    def of(cls, place: Place, found: Mapping[str, list[Verdict]], draw: str, row: str) -> Met:
+        figures, falls = {}, {}
+        for column, (label, said) in place.columns.items():
+            if label in found:
+                figures[column] = place.scale * values(found[label], f"{draw}{said}", row, place.by)
+                falls[column] = values(found[label], f"{draw}{said}", row, "fell")
+        return cls(place, figures, falls)
+
+    @property
+    def complete(self) -> bool:
+        """Whether all were judged that the others are compared with."""
+        return {self.place.adapt[0], *UNADAPTED, "oracle"} <= set(self.figures)
+
+    @property
+    def room(self) -> bool:
+        gap, error = self.gain("oracle")
+        return gap > CLEAR * error
+
+    def gain(self, column: str) -> tuple[float, float]:
+        """By how much a policy is better than the better of UNADAPTED, and the standard error of that."""
+        return paired(self._good(column) - self._best)
+
+    def hardly_worse(self, column: str) -> bool:
+        """Whether a policy is sure to be at most HARDLY worse than the better of UNADAPTED."""
+        gain, error = self.gain(column)
+        return bool(gain - SURE * error >= -HARDLY * abs(self._best.mean()))
+
+    @property
+    def _best(self) -> Array:
+        return max(map(self._good, UNADAPTED), key=lambda each: float(each.mean()))
+
+    def _good(self, column: str) -> Array:
+        """More of it is better."""
+        return -self.figures[column] if self.place.by == "error" else self.figures[column]
 
 
-def shown(returns: Array, fell: float) -> str:
-    return f"{returns.mean():.1f}" + (f" ({fell:.0%})" if fell else "")
+def _line(row: str, met: Met) -> list[str]:
+    names = met.place.columns
+    told = [shown(met.figures[name], met.falls[name].mean()) if name in met.figures else "not run" for name in names]
+    closed = met.complete and met.room
+    return [row, *told, f"{met.gain(met.place.adapt[0])[0] / met.gain('oracle')[0]:.0%}" if closed else ""]
+
+
+def _summary(place: Place, rows: Sequence[Met]) -> str:
+    """What was closed over the rows with room, and in how many of all rows it is sure to be hardly worse."""
+    column = place.adapt[0]
+    roomy = [row for row in rows if row.complete and row.room]
+    if not roomy:
+        return ""
+    gain, gap = (sum(row.gain(which)[0] for row in roomy) for which in (column, "oracle"))
+    sure, unmoved = (sum(row.hardly_worse(which) for row in rows) for which in (column, f"{column}, 0 steps"))
+    told = (
+        f"There is room in {len(roomy)} of {len(rows)} rows; of it `{column}` closes {gain / gap:.0%}. It is sure to "
+        f"be at most {HARDLY:.0%} worse than the better of those that do not adapt in {sure} rows, without its steps "
+        f"in {unmoved}."
+    )
+    return f"\n{fill(told, 120)}\n"
+
+
+def shown(figures: Array, fell: float) -> str:
+    return f"{figures.mean():.1f}" + (f" ({fell:.0%})" if fell else "")
 
 
 def paired(differences: Array) -> tuple[float, float]:

@@ -13,19 +13,21 @@ import numpy as np
 import torch
 
 from envs.deployment import Deployment, World, worlds
+from envs.tasks import Task
 from metarl.baselines import DOMAIN_RANDOMIZATION
 from metarl.checkpoint import Run, load_theta
 from metarl.config import default
 from metarl.episodes import Episodes, Float
 from metarl.evaluation import ATTEMPTS, EVALUATION, Evaluator, FineTuning, load_learner
 from metarl.graphs import act_graph
-from metarl.learners.learner import ACTOR
+from metarl.learners.learner import ACTOR, ByGradient
 from metarl.learners.maml import MAML
 from metarl.networks import MLP
 from metarl.objectives import Reward
 from metarl.problem import Problem
 from metarl.sampling.opening import actor_of, open_sampler
 from metarl.sampling.processes import make_sampler
+from metarl.sampling.serial import Sampler
 from metarl.sampling.worker import Actor, Trial, draw_tasks
 from metarl.sb3 import Settings
 from metarl.scores import Row
@@ -34,6 +36,8 @@ from metarl.statistics import interval
 Verdict = dict[str, Any]
 Trained = TypeVar("Trained")  # what a pilot is opened from
 SEED = 1  # of the tasks that are judged on: the same for every cell
+BEFORE = 2**31  # beyond any iteration, in the keys of what is learned from before an attempt
+ZERO = ", zero steps"  # said of who could have adapted
 CHUNK = 1000  # trials at once
 
 
@@ -112,12 +116,17 @@ def rival(folder: Path, workers: int, *, tasks: int, episodes: int, steps: int =
     return {**_rows(found, tasks), "step_size": size}
 
 
+Before = Callable[[Sampler, Sequence[Task], int], Sequence[Float]]  # sampler, tasks, key -> a theta for each
+
+
 class Pilot(NamedTuple):
-    """Who is judged in a deployment: actors by what is said of them, theta [P] for all of them."""
+    """Who is judged in a deployment: actors by what is said of them, theta [P] for all of them. before: how the first
+    of them adapts to each task before its attempt."""
 
     problem: Problem
     actors: Mapping[str, Actor]
     theta: Float
+    before: Before | None = None
 
 
 def ppo_pilot(folder: Path) -> Pilot:
@@ -130,7 +139,19 @@ def online_pilot(run: Run) -> Pilot:
     learner, problem, _ = load_learner(run)
     actor = actor_of(learner)
     assert isinstance(actor, Actor)
-    return Pilot(problem, {"": actor, ", zero steps": Actor(actor.graph)}, learner.theta.detach().numpy())
+    return Pilot(problem, {"": actor, ZERO: Actor(actor.graph)}, learner.theta.detach().numpy())
+
+
+def guided_pilot(run: Run) -> Pilot:
+    """A learner that adapts before an attempt, from guided motions, and the same that does not."""
+    learner, problem, _ = load_learner(run)
+    assert isinstance(learner, ByGradient)
+    actor = Actor(act_graph(learner.network))
+
+    def before(sampler: Sampler, tasks: Sequence[Task], key: int) -> Sequence[Float]:
+        return list(Evaluator(learner, problem, sampler).taught((tasks, (SEED, BEFORE + key))))
+
+    return Pilot(problem, {"": actor, ZERO: actor}, learner.theta.detach().numpy(), before)
 
 
 def deployed(
@@ -147,7 +168,7 @@ def deployed(
     draws: by name, the engine and which draw of the rows.
     """
     torch.set_num_threads(1)
-    problem, actors, theta = pilot(trained)
+    problem, actors, theta, before = pilot(trained)
     hz = round(1 / problem.seconds)
     horizon = round(deployment.seconds * hz)
     values: dict[str, dict[str, dict[str, str]]] = {}
@@ -157,9 +178,13 @@ def deployed(
         with closing(make_sampler(problem.env, actors, workers, options)) as sampler:
             for said in actors:
                 values[f"{name}{said}"] = {}
-                for row, those in rows.items():
+                for index, (row, those) in enumerate(rows.items()):
+                    thetas: Sequence[Float] = [theta] * tasks
+                    if before and not said:
+                        thetas = before(sampler, [task for task, _ in those], index)
                     trials = [
-                        attempt(deployment, row, number, world, said, theta) for number, world in enumerate(those)
+                        attempt(deployment, row, number, world, said, own)
+                        for number, (world, own) in enumerate(zip(those, thetas, strict=True))
                     ]
                     values[f"{name}{said}"][row] = _figures(sampler.sample(trials), horizon, hz)
     return {"values": values}

@@ -8,7 +8,8 @@ import numpy as np
 
 from envs.deployment import SUITE
 from metarl.evidence.cell import RIVALS, Cell, Verdict, seeds_of
-from metarl.evidence.deployment import CLEAR, PLACES, TASKS, cells, paired, shown, values
+from metarl.evidence.deployment import CLEAR, paired, shown, values
+from metarl.evidence.places import PLACES, TASKS, cells
 from metarl.evidence.tables import table
 
 PAGE = "room.md"

@@ -5,6 +5,7 @@ import json
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -13,10 +14,10 @@ from rich.console import Console
 
 from envs.deployment import HELDOUT, SUITE, Deployment, Row
 from metarl.checkpoint import Run
-from metarl.config import default
-from metarl.evidence import deployment, papers, robots, room
+from metarl.config import DEFAULTS, default
+from metarl.evidence import deployment, papers, places, robots, room
 from metarl.evidence.cell import Cell, by_learner, by_ppo, seeds_of
-from metarl.evidence.judges import adapted, deployed, ppo_pilot, remembered, rival
+from metarl.evidence.judges import ZERO, adapted, deployed, guided_pilot, ppo_pilot, remembered, rival
 from metarl.evidence.tables import pooled, spread
 from metarl.files import write_json
 from metarl.sb3 import Settings
@@ -98,7 +99,7 @@ def test_every_learner_and_rival_has_the_same_simulation():
 
 
 def test_no_two_cells_share_a_name():
-    names = [cell.name for cell in (*papers.cells(), *robots.cells(), *deployment.cells())]
+    names = [cell.name for cell in (*papers.cells(), *robots.cells(), *places.cells())]
     assert len(set(names)) == len(names)
 
 
@@ -109,11 +110,11 @@ def test_the_robots_page_says_what_has_not_been_run(tmp_path: Path):
 
 
 def test_the_room_of_a_place_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setitem(deployment.PLACES, "small", deployment.Place(steps=8))
+    monkeypatch.setitem(places.PLACES, "small", places.Place(steps=8))
     rows = {"payload": Row({"payload": (0.5, 1)})}
     monkeypatch.setitem(SUITE, "small", Deployment("metarl/PandaReach-v0", "small", 0.2, rows))
     assert room.markdown(tmp_path).count("| payload | not run | not run | not run |") == 1
-    cells = [cell for cell in deployment.cells() if cell.name.startswith("deployment/small/")][:3]
+    cells = [cell for cell in places.cells() if cell.name.startswith("deployment/small/")][:3]
     for cell in cells:
         write_json(cell.file(tmp_path), {"settings": cell.settings, **verdict([1.0, 2.0, 4.0])})
     assert "| 2.3 (33%) | 2.3 (33%) | 2.3 (33%) | 0.0 ± 0.0 |  |" in room.markdown(tmp_path)
@@ -151,9 +152,45 @@ def test_a_policy_is_judged_row_by_row_and_filmed(tmp_path: Path, monkeypatch: p
         deployment.film("small", "better", tmp_path / "runs", tmp_path / "film.gif")
 
 
+def test_who_adapts_before_an_attempt_is_judged_with_and_without(tmp_path: Path):
+    config = replace(DEFAULTS["demonstration"], iterations=2, tasks=2, episodes=2, query=1, hidden=(8,))
+    job = Deployment("metarl/PandaReach-v0", "small", 1.0, {"turned": Row({"camera_yaw": (0.5, 1)})})
+    judge = partial(deployed, guided_pilot, deployment=job, tasks=3, draws={"heldout": ("pybullet", HELDOUT)})
+    found = by_learner("deployment/small/metasgd/0", config, judge).run(tmp_path / "runs", tmp_path, 0, QUIET)
+    errors = {said: rows["turned"]["error"] for said, rows in found["values"].items()}
+    assert set(errors) == {"heldout", f"heldout{ZERO}"}
+    assert errors["heldout"] != errors[f"heldout{ZERO}"]
+    run = Run(tmp_path / "runs" / "deployment/small/metasgd/0")
+    again = judge(run, 0)["values"]
+    assert again == found["values"], "the same worlds, motions and attempts"
+
+
+@pytest.mark.parametrize(("by", "sign"), [("return", 1), ("error", -1)])
+def test_rows_are_compared_by_what_is_better(by: Literal["return", "error"], sign: int):
+    place = replace(places.PLACES["reach"], by=by)
+    noise = np.random.default_rng(0).normal(0, 0.1, (2, 40))
+    goods = {
+        "domain-randomization": 10.0,
+        "with history": 8.0,
+        "oracle": 14.0,
+        "metasgd": 13.0,
+        "metasgd, 0 steps": 9.0,
+    }
+    figures = {name: sign * (good + noise) for name, good in goods.items()}
+    met = deployment.Met(place, figures, {})
+    assert met.complete
+    assert met.room
+    assert met.gain("metasgd")[0] == pytest.approx(3), "over the better of the two"
+    assert met.gain("oracle")[0] == pytest.approx(4)
+    assert met.hardly_worse("metasgd")
+    assert not met.hardly_worse("metasgd, 0 steps")
+    without = replace(met, figures={name: values for name, values in figures.items() if name != "oracle"})
+    assert not without.complete
+
+
 def test_pictures_are_drawn_of_what_there_is(tmp_path: Path):
     assert deployment.pictures(tmp_path) == {}
-    rivals = {cell.name: cell for cell in deployment.cells()}
+    rivals = {cell.name: cell for cell in places.cells()}
     rows = {row: {"return": "1 2", "fell": "0 0", "seconds": "1 1 1 1 1 1 1 1"} for row in SUITE["a1"].rows}
     oracle = rivals["deployment/a1/oracle/0"]
     write_json(oracle.file(tmp_path), {"settings": oracle.settings, "values": dict.fromkeys(deployment.WHERE, rows)})

@@ -1,0 +1,107 @@
+"""The deployment suite's cells: who is trained for each job, how, and judged in every row."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from functools import partial
+from typing import Any, Literal
+
+from envs.deployment import HELDOUT, ROOM, SUITE
+from metarl.config import ONLINE, Config, default
+from metarl.evidence.cell import RIVALS, Cell, by_learner, by_ppo, rivals
+from metarl.evidence.judges import ZERO, deployed, guided_pilot, online_pilot, ppo_pilot
+
+SEEDS = (0, 1, 2)
+TASKS = 40  # worlds of every row
+DRAWS = {"heldout": ("pybullet", HELDOUT), "mujoco": ("mujoco", HELDOUT)}
+ROOMS = {"room": ("pybullet", ROOM), **DRAWS}  # the room map is of those who do not adapt
+MOTIONS = 3  # guided ones, that are learned from before an attempt
+COLUMNS = {  # of a table: whose verdicts, and what is said of them
+    "domain-randomization": ("domain-randomization", ""),
+    "with history": ("domain-randomization-history", ""),
+    "belief, 0 steps": ("belief", ZERO),
+    "belief": ("belief", ""),
+    "rma": ("rma", ""),
+    "metasgd, 0 steps": ("metasgd", ZERO),
+    "metasgd": ("metasgd", ""),
+    "oracle": ("oracle", ""),
+}
+
+
+@dataclass(frozen=True)
+class Place:
+    """How the policies for a deployment are trained, with everything unknown, and what they are compared by.
+
+    steps: of simulation, for each. options: of the world, in training. start: a recorded policy, for all alike; nobody
+    is charged for its training. adapt: learners; whether the gap is closed is asked of the first. motion: length
+    [control steps] of a guided motion, for those that learn from such. by: a figure, less of an error is better; unit,
+    scale: for people.
+    """
+
+    steps: int
+    options: Mapping[str, Any] = field(default_factory=dict)
+    hidden: tuple[int, ...] = (128, 128)
+    start: str | None = None
+    discount: float = 0.98
+    adapt: tuple[str, ...] = ONLINE
+    motion: int = 0
+    by: Literal["return", "error"] = "return"
+    unit: str = ""
+    scale: float = 1.0
+
+    @property
+    def columns(self) -> dict[str, tuple[str, str]]:
+        """Of COLUMNS."""
+        return {name: which for name, which in COLUMNS.items() if which[0] in (*RIVALS, *self.adapt)}
+
+
+PLACES = {
+    "a1": Place(steps=2_000_000, start="docs/learned/a1-flat"),
+    "mini-cheetah": Place(steps=2_000_000, start="docs/learned/mini-cheetah"),
+    "reach": Place(
+        steps=400_000,
+        options={"horizon": 80},  # as long as the suite's attempts: who never held a target drifts from it
+        discount=0.95,
+        adapt=("metasgd",),
+        motion=24,
+        by="error",
+        unit=" [cm]",
+        scale=100.0,
+    ),
+}
+
+
+def cells() -> list[Cell]:
+    """All of them, seed by seed."""
+    return [cell for seed in SEEDS for name, place in PLACES.items() for cell in _cells(name, place, seed)]
+
+
+def _cells(name: str, place: Place, seed: int) -> Iterator[Cell]:
+    deployment = SUITE[name]
+    judge = partial(deployed, deployment=deployment, tasks=TASKS)
+    judged = {
+        "tasks": TASKS,
+        "seconds": deployment.seconds,
+        "rows": {row: asdict(faults) for row, faults in deployment.rows.items()},
+    }
+    for label, settings in rivals(deployment.env, place.steps, place.hidden, place.start, place.discount, seed):
+        settings = replace(settings, options=dict(place.options))
+        made = by_ppo(f"deployment/{name}/{label}/{seed}", settings, partial(judge, ppo_pilot, draws=ROOMS))
+        yield replace(made, settings={"policy": asdict(settings), **judged, "draws": ROOMS})
+    for label in place.adapt:
+        config, pilot = _config(deployment.env, place, label, seed), online_pilot if label in ONLINE else guided_pilot
+        made = by_learner(f"deployment/{name}/{label}/{seed}", config, partial(judge, pilot, draws=DRAWS))
+        yield replace(made, settings={"learner": config.to_dict(), **judged, "draws": DRAWS})
+
+
+def _config(env: str, place: Place, learner: str, seed: int) -> Config:
+    """The learner's own defaults; from guided motions, as many iterations as the steps allow."""
+    base = default(learner, None if learner in ONLINE else "demonstration")
+    config = replace(
+        base, env=env, options=place.options, hidden=place.hidden, discount=place.discount, start=place.start, seed=seed
+    )
+    if learner in ONLINE:
+        return config
+    config = replace(config, episodes=MOTIONS)
+    return replace(config, iterations=place.steps // (config.episodes_per_iteration * place.motion))
