@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -38,6 +39,16 @@ def act_function(network: Plain | Memory, theta: Tensor | None = None) -> Act:
 
 def act_graph(network: Plain | Memory, theta: Tensor | None = None) -> bytes:
     """`act_function` as a graph."""
+    return _free_graph(network) if theta is None else _act_graph(network, theta)
+
+
+@lru_cache(maxsize=64)
+def _free_graph(network: Plain | Memory) -> bytes:
+    """Of all of theta. It follows from the network alone, and tracing takes seconds."""
+    return _act_graph(network, None)
+
+
+def _act_graph(network: Plain | Memory, theta: Tensor | None) -> bytes:
     observation = torch.zeros(network.observation)
     act = act_function(network, theta)
     if isinstance(network, Plain):

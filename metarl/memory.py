@@ -32,6 +32,9 @@ class Memory(Protocol):
     whether the step before ended its episode. At a trial's start feedback is zeros.
     """
 
+    def __hash__(self) -> int:
+        """It is a frozen value."""
+
     @property
     def observation(self) -> int: ...
 
