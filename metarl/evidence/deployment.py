@@ -94,6 +94,8 @@ def _curves(name: str, draw: str, made: Sequence[Cell], docs: Path) -> bytes:
             axes.axvline(suite.seconds / 2, color="0.6", linestyle=":")
         axes.set_title(fill(title, 30), fontsize=8)
         axes.grid(alpha=0.3)
+    for axes in panels[len(suite.rows) :]:
+        axes.set_axis_off()
     figure.supxlabel("seconds of motion")
     figure.supylabel("reward in each second")
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper center", ncols=len(place.columns))
@@ -130,7 +132,8 @@ def section(name: str, draw: str, made: Sequence[Cell], docs: Path) -> str:
     those = {label: verdicts[:seeds] for label, verdicts in found.items() if verdicts}
     rows = {row: Met.of(place, those, draw, row) for row in suite.rows}
     says = f"## {suite.says}\n\n{WHERE[draw]}: `{suite.env}`, {place.steps:,} control steps each, seeds: {seeds}.\n\n"
-    header = [f"{place.by}{place.unit} (falls)", *place.columns, "closed"]
+    falls = " (falls)" if any(fell.any() for met in rows.values() for fell in met.falls.values()) else ""
+    header = [f"{place.by}{place.unit}{falls}", *place.columns, "closed"]
     return says + table(header, [_line(row, met) for row, met in rows.items()]) + _summary(place, [*rows.values()])
 
 
