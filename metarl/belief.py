@@ -10,26 +10,38 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
-from envs.tasks import Task, TaskSpace
+from envs.tasks import Choice, Task, TaskSpace
 from metarl.episodes import Float
 
 DRAWS = 4096  # of tasks, for their moments
+CERTAIN = 0.995  # the most that a robot may believe to know, as a share of the variance
 
 
 @dataclass(frozen=True)
 class Prior:
-    """Mean and deviation [Z] of the encoded task over training tasks."""
+    """Mean and deviation [Z] of the encoded task over training tasks; and which elements tell which of some options it
+    is."""
 
     mean: Float
     deviation: Float
+    choice: NDArray[np.bool_]
 
     @classmethod
     def of(cls, space: TaskSpace) -> Prior:
         rng = np.random.default_rng(0)
         codes = np.stack([space.encode(space.sample(rng)) for _ in range(DRAWS)])
-        return cls(codes.mean(0).astype(np.float32), codes.std(0).astype(np.float32))
+        choice = np.concatenate([np.full(each.code, isinstance(each, Choice)) for each in space.parameters])
+        return cls(codes.mean(0).astype(np.float32), codes.std(0).astype(np.float32), choice)
 
     def truth(self, space: TaskSpace, task: Task) -> Float:
         """The task's code [Z], whitened."""
         return ((space.encode(task) - self.mean) / self.deviation).astype(np.float32)
+
+
+def imagine(truth: Float, nothing: float, rng: np.random.Generator) -> Float:
+    """Beliefs [task, 2 Z], means then certainties, that nobody inferred: the truth [task, Z], for all but a share of
+    `nothing` of the tasks, of which nothing is known."""
+    told = np.repeat(rng.random((len(truth), 1)) >= nothing, truth.shape[1], 1)
+    return np.concatenate([truth * told, CERTAIN * told], 1).astype(np.float32)

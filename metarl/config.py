@@ -43,9 +43,9 @@ class Config:
     By reward: discount; passes, how often an outer step reuses its data; clip, PPO's of the ratio; divergence, the
     largest mean KL [nat] by which an outer step may move the policy, before or after adaptation.
     context: length of cavia's, belief's and rma's. Memory learners: gae_lambda, entropy (its bonus), batches (of
-    trials, in a pass), slots (mann's). belief and rma act by PPO: discount, passes, clip, gae_lambda, batches (of
-    steps, in a pass), divergence (that ends the passes). es_maml: sigma (of perturbations), tries (candidates of a
-    round), climb (or estimate a gradient).
+    trials, in a pass), slots (mann's). belief and rma act by PPO: learning_rate (at first), discount, passes, clip,
+    gae_lambda, batches (of steps, in a pass), divergence (that ends the passes). es_maml: sigma (of perturbations),
+    tries (candidates of a round), climb (or estimate a gradient).
     """
 
     env: str
@@ -189,7 +189,7 @@ _ONLINE: dict[str, Any] = {
     "discount": 0.98,
     "gae_lambda": 0.95,
     "divergence": 0.3,
-    "context": 24,
+    "context": 64,
     "learning_rate": 5e-4,
     "step_size": 10.0,
 }

@@ -11,17 +11,18 @@ from math import log, prod
 import torch
 from torch import Tensor
 
+from metarl.belief import CERTAIN
 from metarl.memory import Pieces, Table, length, pieces
 from metarl.networks import MLP
 
-CERTAIN = 0.995  # the most that a robot may believe to know, as a share of the variance
+UNSURE = 1e-6  # of a belief as certain as can be, or as little
 
 
 @dataclass(frozen=True)
 class Informed:
     """theta [P] holds the context [context], then what the inner steps leave alone: their own step sizes (of no use if
-    `pooled`), the reader of beliefs, the predictor, and the policy, which sees the belief [2 * code] after the
-    observation (`metarl.belief`).
+    `pooled`), the reader of beliefs, the predictor, and the policy, which is told the belief [2 * code] after the
+    observation (`metarl.belief`, `told`).
 
     What is felt is forecast twice: how it changes over a step, from all that is seen and done; and what it is at all,
     from the rest of the observation, for a sensor that is off shows little in changes. Forecasts are linear in the
@@ -37,10 +38,10 @@ class Informed:
     policy: MLP
     code: int
     felt: tuple[int, ...]
-    context: int = 24
+    context: int = 64
     steps: int = 3
     width: int = 128
-    rank: int = 64
+    rank: int = 128
     pooled: bool = False
 
     @property
@@ -83,6 +84,7 @@ class Informed:
             "read_bias": (width,),
             "believe": (2 * self.code, width),
             "believe_bias": (2 * self.code,),
+            "unit": (self.code,),
             "scale": (2 * felt,),
             "log_weight": (2 * felt,),
             "see": (width, seen),
@@ -134,15 +136,31 @@ class Informed:
     def __call__(self, theta: Tensor, observation: Tensor) -> tuple[Tensor, Tensor]:
         """Mean [..., action] at observation [..., observation], and log standard deviation [action]."""
         parts = self.pieces(theta)
-        mean, certainty = self.belief(parts, parts["context"])
-        belief = torch.cat([mean, certainty]).expand(*observation.shape[:-1], 2 * self.code)
-        return self.policy(parts["policy"], torch.cat([observation, belief], -1))
+        told = self.told(parts, torch.cat(self.belief(parts, parts["context"])))
+        return self.policy(parts["policy"], torch.cat([observation, told.expand(*observation.shape[:-1], -1)], -1))
 
     def belief(self, parts: Pieces, context: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and certainty, each [..., code], at context [..., context]."""
         features = torch.tanh(context @ parts["read"].T + parts["read_bias"])
         mean, certainty = torch.split(features @ parts["believe"].T + parts["believe_bias"], self.code, -1)
         return mean, CERTAIN * torch.sigmoid(certainty)
+
+    def told(self, parts: Pieces, belief: Tensor) -> Tensor:
+        """A belief [..., 2 * code] as the policy sees it: in the code's own units, as an oracle would see the truth.
+
+        Certainties rise and fall together, and a policy is pulled along such inputs as many times as fast as there are
+        of them: they count as one.
+        """
+        mean, certainty = torch.split(belief, self.code, -1)
+        return torch.cat([mean * parts["unit"], certainty * parts["unit"] / self.code**0.5], -1)
+
+    def believing(self, theta: Tensor, belief: Tensor) -> Tensor:
+        """theta [P] of who believes the given [2 * code], whatever its context."""
+        mean, certainty = torch.split(belief, self.code)
+        moved = theta.clone()
+        moved[self.place("believe")] = 0
+        moved[self.place("believe_bias")] = torch.cat([mean, torch.logit(certainty / CERTAIN, UNSURE)])
+        return moved
 
     def step_sizes(self, parts: Pieces) -> Tensor:
         """[K, context]"""

@@ -2,24 +2,26 @@
 
 The parents are MAML (Finn et al. 2017) and CAVIA (Zintgraf et al. 2019) for a context that inner steps move from a
 learned start, GrBAL (Nagabandi et al. 2019) for steps on the error of forecasts, UP-OSI (Yu et al. 2017) and RMA (Kumar
-et al. 2021) for a policy that acts on what is inferred of its task. Here nobody is taught by an oracle: the policy is
-trained on what was inferred, from nothing known at the start of each attempt on, so that it also is what it does
-without adapting.
+et al. 2021) for a policy that acts on what is inferred of its task. Here nobody is taught by an oracle: one
+policy learns what to do if it is told nothing, the truth, or what was inferred, so that it also is what it does without
+adapting.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from math import pi
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from envs.tasks import Task
 from export.device.plan import Plan
 from metarl.adaptation import Step, inner_step
-from metarl.belief import Prior
+from metarl.belief import Prior, imagine
 from metarl.config import Config
 from metarl.episodes import Episodes, Float
 from metarl.experience import Experience, Whole, Windows
@@ -35,13 +37,16 @@ from metarl.sampling.serial import Sampler
 from metarl.sampling.worker import Stream, Trial, draw_tasks, seed
 
 PLAN = Plan(every=0.5, window=2.0, probation=0.5, first=0.5)
-BLIND = 0.5  # share of the iterations in which the policy learns to do without: there is little to infer from yet
-CHANGES = 0.25  # share of attempts in which the task changes under way, from then on
+NOTHING = 0.25  # share of attempts in which nothing is believed, so that it learns to do without, too
+CHANGES = 0.25  # share of those who infer whose task changes under way
 STD = 0.22  # of actions, at first
+MOVES = (0.04, 0.002)  # mean KL [nat] of an iteration's updates, at first and at last, that the rate is made to keep
+RATES, FASTER = (1e-5, 2e-3), 1.3  # its bounds, and by how much it changes at most
 INFER = 1e-2  # learning rate of what infers
 STEPS, WINDOWS = 8, 64  # that it takes in an iteration, and in each of them
 AHEAD = 25  # control steps after a window that are to be foreseen from it
-FORESIGHT = 0.1  # weight of forecasts, in the outer loss
+FORESIGHT = 0.3  # weight of forecasts, in the outer loss
+LIKELY = 0.1  # of beliefs' likelihood, beside their score
 EARLIER = 0.3  # weight of beliefs before the last inner step, the start's included
 JUDGED = 128  # windows that were not learned from yet
 FORGET = 0.9  # of the running size of returns
@@ -51,18 +56,29 @@ OTHERS = 2**31  # beyond any iteration: tasks that others change to
 @dataclass(frozen=True)
 class Told(Episodes):
     """Attempts, one a task, [task, 1, time, ...], of which it is known what task they were lived in: truth [task, 2,
-    code], whitened, at first and from control step `changed` [task] on."""
+    code], whitened, at first and from control step `changed` [task] on. And what was believed: what was inferred on the
+    way where `inferring` [task], else all the time `imagined` [task, 2 * code]."""
 
     truth: Float
     changed: Whole
+    imagined: Float
+    inferring: NDArray[np.bool_]
+
+    @property
+    def truths(self) -> Float:
+        """[task, time, code]"""
+        later = np.arange(self.reward.shape[-1]) >= self.changed[:, None]
+        return np.where(later[..., None], self.truth[:, 1:], self.truth[:, :1])
 
 
 class Belief:
     """PPO (Schulman et al. 2017) on what is inferred, and beside it what infers. Methods as in Learner.
 
     What infers learns from all that was ever lived: what limits how well tasks can be told apart is how many were met.
-    For the first BLIND of a run the policy sees no beliefs: they would change faster than it can learn to use them, and
-    what it learns without them is what it does before it has felt anything.
+    In an attempt the policy is told nothing, the truth, or what was inferred on the way: the last as often as the
+    training has progressed, for at first there is little to infer from, and what is inferred changes faster than the
+    policy can learn to use it. The critic, which no robot needs, is always told the truth beside it (as in Pinto et al.
+    2018, "Asymmetric actor critic").
     """
 
     def __init__(
@@ -80,17 +96,20 @@ class Belief:
         if start is not None:
             policy = begin_with(network.policy, policy, start, known)
             policy[-network.action :] = np.log(STD)
-        self._critic = MLP(network.policy.observation, 1, config.hidden)
+        self._critic = MLP(network.policy.observation + network.code, 1, config.hidden)
         value = self._critic.initial(generator)
         parts = {"policy": ignoring(network.policy, policy, known), "value": ignoring(self._critic, value, known)}
         self._acting = Trained(parts, dict.fromkeys(parts, rate))
         theta = network.initial(generator.manual_seed(config.seed), config.step_size)
+        theta[network.place("unit")] = torch.from_numpy(self._prior.deviation)
         self._inferring = Trained({"theta": theta}, {"theta": INFER})
         self._horizon = problem.horizon
         self._learned = torch.ones(network.own)
-        self._learned[network.place("scale")] = 0
+        for fixed in ("scale", "unit"):
+            self._learned[network.place(fixed)] = 0
         self._lived: list[Experience] = []
         self._size = torch.ones(())  # of returns: the value learns them in this unit
+        self._rate = torch.tensor(rate)  # of learning to act
 
     @property
     def theta(self) -> Tensor:
@@ -113,19 +132,25 @@ class Belief:
         return Step(moved, loss, norm, torch.isfinite(context).all() & torch.isfinite(loss))
 
     def gather(self, sampler: Sampler, tasks: Sequence[Task], key: tuple[int, int]) -> list[Episodes]:
-        """One batch: an attempt on every task, which adapts on its way; some tasks change on theirs."""
+        """One batch: an attempt on every task; what infers adapts on its way, and some tasks change on theirs."""
         count, horizon = len(tasks), self._horizon
         others = draw_tasks(self._space, "train", (key[0], key[1] + OTHERS), count)
-        rng, theta = np.random.default_rng(seed(Stream.CHANGE, key)), self.theta.detach().numpy()
-        share = 0.0 if self._blind(key[1]) else CHANGES
-        changed = np.where(rng.random(count) < share, rng.integers(1, horizon, count), horizon)
-        trials = [
-            Trial(task, (*key, index, 0), 1, "explore", ACTOR, theta, then=(changed[index] / self._hz, other))
-            for index, (task, other) in enumerate(zip(tasks, others, strict=True))
+        rng, theta = np.random.default_rng(seed(Stream.CHANGE, key)), self.theta.detach()
+        truth = np.stack([[self._prior.truth(self._space, task) for task in kinds] for kinds in (tasks, others)], 1)
+        imagined = imagine(truth[:, 0], NOTHING, rng)
+        inferring = imagined.any(1) & (rng.random(count) < key[1] / self.config.iterations)
+        changes = inferring & (rng.random(count) < CHANGES)
+        changed = np.where(changes, rng.integers(1, horizon, count), horizon)
+        thetas = [
+            (theta if infers else self.network.believing(theta, torch.from_numpy(belief))).numpy()
+            for infers, belief in zip(inferring, imagined, strict=True)
         ]
-        both = [[self._prior.truth(self._space, task) for task in kinds] for kinds in (tasks, others)]
+        trials = [
+            Trial(task, (*key, index, 0), 1, "explore", ACTOR, own, then=(changed[index] / self._hz, other))
+            for index, (task, other, own) in enumerate(zip(tasks, others, thetas, strict=True))
+        ]
         lived = Episodes.stack(sampler.sample(trials))
-        return [Told(**vars(lived), truth=np.stack(both, 1), changed=changed)]
+        return [Told(**vars(lived), truth=truth, changed=changed, imagined=imagined, inferring=inferring)]
 
     def update(self, batches: Sequence[Episodes], progress: float) -> dict[str, float]:
         """Passes of PPO, then STEPS for what infers, whose figures are of windows that it has not learned from yet."""
@@ -136,15 +161,13 @@ class Belief:
         new = Experience.of(told, told.truth, told.changed)
         if not self._lived:
             self._measure(new)
-        believed = torch.zeros(*told.mask[:, 0].shape, 2 * self.network.code)
-        if not self._blind(iteration):
-            believed = self.beliefs(new)
-        figures = self._act(told, believed, progress, acting) | self._judged(new, inferring)
+        figures = self._act(told, progress, acting) | self._judged(new, inferring)
         self._lived.append(new)
         return figures | self._infer(progress, inferring)
 
     def state(self) -> dict[str, Tensor]:
-        parts = {"acting": self._acting.state(), "inferring": self._inferring.state(), "value": {"size": self._size}}
+        parts = {"acting": self._acting.state(), "inferring": self._inferring.state()}
+        parts["pace"] = {"size": self._size, "rate": self._rate}
         if self._lived:
             parts["lived"] = {name: torch.from_numpy(value) for name, value in self._lived[0].fields().items()}
         return {f"{part}.{name}": value for part, values in parts.items() for name, value in values.items()}
@@ -156,7 +179,7 @@ class Belief:
             parts.setdefault(part, {})[rest] = value
         self._acting.load(parts.get("acting", {}))
         self._inferring.load(parts.get("inferring", {}))
-        self._size = parts["value"]["size"]
+        self._size, self._rate = parts["pace"]["size"], parts["pace"]["rate"]
         lived = {name: value.numpy() for name, value in parts.get("lived", {}).items()}
         self._lived = [Experience(**lived)] if lived else []
 
@@ -179,25 +202,34 @@ class Belief:
         return found
 
     def inference_loss(self, parts: Pieces, support: Batch, query: Batch) -> tuple[Tensor, dict[str, float]]:
-        """What is believed after each inner step on each support window, and before the first, is judged by its
-        likelihood; what is foreseen after the last, by the query's errors. And figures of that.
+        """What is believed after each inner step on each support window, and before the first, is judged by
+        `misbelief`; what is foreseen after the last, by the query's errors. And figures of that.
         """
         contexts, truth = self.contexts(parts, support), support["truth"]
         beliefs = [self.network.belief(parts, context) for context in contexts]
-        losses = [unlikelihood(*belief, truth) for belief in beliefs]
+        losses = [misbelief(*belief, truth, self._prior.choice) for belief in beliefs]
         first, last = self._foreseen(parts, (contexts[0].detach(), contexts[-1]), query)
         mean, certainty = (part.detach() for part in beliefs[-1])
         return losses[-1] + EARLIER * torch.stack(losses[:-1]).mean() + FORESIGHT * last, {
             "loss_before": losses[0].item(),
             "loss_after": losses[-1].item(),
+            "unlikelihood": unlikelihood(*beliefs[-1], truth).mean().item(),
             "forecast_before": first.item(),
             "forecast_after": last.item(),
             "known": (1 - (mean - truth).square().mean() / truth.square().mean()).item(),
             "certainty": certainty.mean().item(),
         }
 
+    def told(self, lived: Told) -> Tensor:
+        """What the policy was told when it lived [task, horizon, 2 code]."""
+        believed = torch.from_numpy(lived.imagined)[:, None].expand(-1, self._horizon, -1)
+        if lived.inferring.any():
+            inferred = self.beliefs(Experience.of(lived, lived.truth, lived.changed))
+            believed = torch.where(torch.from_numpy(lived.inferring)[:, None, None], inferred, believed)
+        return self.network.told(self.network.pieces(self.theta.detach()), believed)
+
     def beliefs(self, lived: Experience) -> Tensor:
-        """What was believed when it was lived [episode, horizon, 2 code], by windows as `plan` says."""
+        """What is inferred on the way [episode, horizon, 2 code], by windows as `plan` says."""
         first, every, longest = (round(t * self._hz) for t in (self.plan.start, self.plan.every, self.plan.window))
         parts = self.network.pieces(self.theta.detach())
         found = self._believed(parts, parts["context"]).expand(len(lived.length), self._horizon, -1).clone()
@@ -213,21 +245,19 @@ class Belief:
     def _believed(self, parts: Pieces, context: Tensor) -> Tensor:
         return torch.cat(self.network.belief(parts, context), -1)
 
-    def _blind(self, iteration: int) -> bool:
-        return iteration < BLIND * self.config.iterations
-
-    def _act(self, told: Told, believed: Tensor, progress: float, rng: np.random.Generator) -> dict[str, float]:
+    def _act(self, lived: Told, progress: float, rng: np.random.Generator) -> dict[str, float]:
         """PPO's passes over one batch of attempts."""
         config, policy = self.config, self.network.policy
-        self._acting.schedule(progress)
-        mask, reward = (torch.from_numpy(field[:, 0]) for field in (told.mask, told.reward))
-        seen = torch.cat([torch.from_numpy(told.observation[:, 0]), believed], -1)
-        data = {"seen": seen, "action": torch.from_numpy(told.action[:, 0])}
+        self._acting.pace(float(self._rate))
+        mask, reward = (torch.from_numpy(field[:, 0]) for field in (lived.mask, lived.reward))
+        seen = torch.cat([torch.from_numpy(lived.observation[:, 0]), self.told(lived)], -1)
+        known = torch.cat([seen, torch.from_numpy(lived.truths * self._prior.deviation)], -1)
+        data = {"seen": seen, "known": known, "action": torch.from_numpy(lived.action[:, 0])}
         with torch.no_grad():
             theta, value = (self._acting.parameters[name] for name in ("policy", "value"))
             mean, log_std = policy(theta, seen)
             data |= {"mean": mean, "logp": log_probability(mean, log_std, data["action"])}
-            worth = self._critic(value, seen)[0][..., 0] * self._size
+            worth = self._critic(value, known)[0][..., 0] * self._size
             # Where time was up, what would have come is worth what the last step was.
             paid = reward.clone()
             paid[:, -1] += config.discount * worth[:, -1] * mask[:, -1]
@@ -238,7 +268,7 @@ class Belief:
             data |= {"advantage": (advantage - advantage[alive].mean()) / (advantage[alive].std() + 1e-6)}
             data |= {"returns": returns / self._size}
         data = {name: value[alive] for name, value in data.items()}
-        figures = {"return": float(told.reward.sum(-1).mean()), "length": float(told.mask.sum(-1).mean())}
+        figures = {"return": float(lived.reward.sum(-1).mean()), "length": float(lived.mask.sum(-1).mean())}
         for _ in range(config.passes):
             moved = []
             for rows in np.array_split(rng.permutation(len(data["logp"])), config.batches):
@@ -248,7 +278,7 @@ class Belief:
                 ratio = torch.exp(log_probability(now, spread_now, part["action"]) - part["logp"])
                 clipped = ratio.clamp(1 - config.clip, 1 + config.clip)
                 gain = torch.minimum(ratio * part["advantage"], clipped * part["advantage"]).mean()
-                error = (self._critic(value, part["seen"])[0][..., 0] - part["returns"]).square().mean()
+                error = (self._critic(value, part["known"])[0][..., 0] - part["returns"]).square().mean()
                 gradients = torch.autograd.grad(error - gain, [theta, value])
                 self._acting.step((error - gain).item(), dict(zip(("policy", "value"), gradients, strict=True)))
                 moved.append(divergence(now.detach(), spread_now.detach(), part["mean"], log_std).mean().item())
@@ -256,6 +286,9 @@ class Belief:
             figures["divergence"] = float(np.mean(moved))
             if moved[-1] > config.divergence:
                 break
+        wanted = MOVES[0] + progress * (MOVES[1] - MOVES[0])
+        change = np.clip((wanted / max(figures["divergence"], 1e-9)) ** 0.5, 1 / FASTER, FASTER)
+        self._rate = (self._rate * change).clamp(*RATES)
         return figures | {"std": log_std.exp().mean().item()}
 
     def _judged(self, new: Experience, rng: np.random.Generator) -> dict[str, float]:
@@ -309,6 +342,21 @@ def ignoring(network: MLP, theta: Tensor, known: int) -> Tensor:
 
 
 def unlikelihood(mean: Tensor, certainty: Tensor, truth: Tensor) -> Tensor:
-    """Mean over windows and elements of -log N(truth; mean, 1 - certainty), up to a constant."""
+    """-log N(truth; mean, 1 - certainty) of each, up to a constant."""
     variance = 1 - certainty
-    return 0.5 * ((truth - mean).square() / variance + variance.log()).mean()
+    return 0.5 * ((truth - mean).square() / variance + variance.log())
+
+
+def misbelief(mean: Tensor, certainty: Tensor, truth: Tensor, choice: NDArray[np.bool_]) -> Tensor:
+    """What inference learns by, from [window, code]: of numbers, the continuous ranked probability score of
+    N(mean, 1 - certainty), and LIKELY of the unlikelihood; of a `choice` [code], all of it as much as one number, the
+    unlikelihood. All are least for what there is reason to believe (Gneiting and Raftery 2007, "Strictly proper scoring
+    rules"). The first is not ruled by the few elements that can be known well; but of what is rare it asks nothing.
+    """
+    deviation = (1 - certainty).sqrt()
+    off = (truth - mean) / deviation
+    density = (-off.square() / 2).exp() / (2 * pi) ** 0.5
+    score = deviation * (off * (2 * torch.special.ndtr(off) - 1) + 2 * density - pi**-0.5)
+    unlikely = unlikelihood(mean, certainty, truth)
+    judged = torch.where(torch.from_numpy(choice), unlikely, score + LIKELY * unlikely)
+    return (judged * torch.from_numpy(np.where(choice, 1 / max(choice.sum(), 1), 1.0)).to(judged)).mean()

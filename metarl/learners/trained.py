@@ -25,6 +25,11 @@ class Trained:
         for group, rate in zip(self._optimizer.param_groups, self._rates, strict=True):
             group["lr"] = rate * cosine(progress)
 
+    def pace(self, rate: float) -> None:
+        """Set one rate for all."""
+        for group in self._optimizer.param_groups:
+            group["lr"] = rate
+
     def step(self, loss: float, gradients: Mapping[str, Tensor]) -> float:
         """One step against gradients, clipped to a norm of 1 in all; returns the norm that they had.
 

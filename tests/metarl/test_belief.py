@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -13,12 +14,12 @@ from rich.console import Console
 from envs.robot_env import make
 from export.device import Device
 from export.device.adapter import Adapter
-from metarl.belief import Prior
+from metarl.belief import Prior, imagine
 from metarl.checkpoint import Run
 from metarl.config import Config, default
 from metarl.experience import Experience
 from metarl.graphs import adapt_graph
-from metarl.learners.belief import Belief, Told, unlikelihood
+from metarl.learners.belief import LIKELY, Belief, Told, misbelief, unlikelihood
 from metarl.learners.registry import make_learner
 from metarl.pack import pack
 from metarl.problem import Problem
@@ -54,12 +55,16 @@ def sampler(learner: Belief) -> Iterator[Sampler]:
         yield made
 
 
-@pytest.fixture(scope="module")
-def told(learner: Belief, sampler: Sampler) -> Told:
+def gathered(learner: Belief, sampler: Sampler, iteration: int, tasks: int = 6) -> Told:
     space = Problem.of(learner.config.env, learner.config.options).space
-    (batch,) = learner.gather(sampler, draw_tasks(space, "train", (0, 0), 6), (0, 0))
+    (batch,) = learner.gather(sampler, draw_tasks(space, "train", (0, iteration), tasks), (0, iteration))
     assert isinstance(batch, Told)
     return batch
+
+
+@pytest.fixture(scope="module")
+def told(learner: Belief, sampler: Sampler) -> Told:
+    return gathered(learner, sampler, 0)
 
 
 def experience(lengths: tuple[int, ...] = (30, 50), changed: tuple[int, ...] = (40, 40)) -> Experience:
@@ -103,17 +108,37 @@ def test_drawn_windows_are_of_every_age_and_what_follows_begins_with_their_last_
     np.testing.assert_array_equal(query.observation[:, 0, 0][query.mask[:, 0] > 0], last[query.mask[:, 0] > 0])
 
 
-def test_a_belief_is_judged_by_its_likelihood():
+@pytest.mark.parametrize("choice", [False, True])
+def test_a_belief_is_best_if_as_sure_as_it_is_right(choice: bool):
+    judged = partial(misbelief, choice=np.array([choice]))
     truth = torch.randn(4000, 1, generator=torch.Generator().manual_seed(0))
-    ignorant = unlikelihood(torch.zeros_like(truth), torch.zeros_like(truth), truth)
+    ignorant = judged(torch.zeros_like(truth), torch.zeros_like(truth), truth)
     certainties = torch.tensor([0.5, 0.8, 0.95])
     noise = 0.2**0.5 * torch.randn(4000, 1, generator=torch.Generator().manual_seed(1))
     mean = 0.8 * (truth + 0.8**-0.5 * 0.5 * noise)
     error = (truth - mean).square().mean()
-    losses = [unlikelihood(mean, torch.full_like(truth, float(k)), truth) for k in certainties]
-    best = unlikelihood(mean, torch.full_like(truth, 1 - float(error)), truth)
+    losses = [judged(mean, torch.full_like(truth, float(k)), truth) for k in certainties]
+    best = judged(mean, torch.full_like(truth, 1 - float(error)), truth)
     assert best < ignorant
-    assert all(best <= loss for loss in losses), "as sure as it is right is best"
+    assert all(best <= loss for loss in losses)
+
+
+def test_numbers_are_judged_by_how_far_a_belief_is_from_the_truth():
+    """The ranked probability score is the integral of (F(x) - [x >= truth])^2."""
+    mean, certainty, truth = torch.tensor([0.3]).double(), torch.tensor([0.4]).double(), torch.tensor([1.1]).double()
+    x = torch.linspace(-12, 12, 400_001).double()
+    below = torch.special.ndtr((x - mean) / (1 - certainty).sqrt())
+    integral = torch.trapezoid((below - (x >= truth).double()).square(), x)
+    rest = LIKELY * unlikelihood(mean, certainty, truth)
+    found = misbelief(mean, certainty, truth, np.array([False])) - rest
+    assert found.item() == pytest.approx(integral.item(), abs=1e-4)
+
+
+def test_a_choice_is_judged_by_its_likelihood_and_weighs_as_one_number():
+    truth, choice = torch.tensor([[2.0, -0.5, -0.5, -0.5]]), np.array([True] * 4)
+    zeros = torch.zeros_like(truth)
+    likely = unlikelihood(zeros, zeros, truth).mean()
+    torch.testing.assert_close(misbelief(zeros, zeros, truth, choice), likely / 4)
 
 
 def test_inner_steps_of_training_are_the_devices(learner: Belief, told: Told):
@@ -155,18 +180,51 @@ def test_gradients_through_the_inner_steps_are_exact(learner: Belief, told: Told
         assert (gradient @ way).item() == pytest.approx((ahead - behind) / 2e-5, rel=1e-4, abs=1e-8)
 
 
-def test_training_knows_what_was_believed_when_it_was_lived(learner: Belief, told: Told):
-    beliefs = learner.beliefs(Experience.of(told, told.truth, told.changed))
-    seen = torch.cat([torch.from_numpy(told.observation[:, 0]), beliefs], -1)
+@pytest.mark.parametrize("iteration", [0, 2], ids=["imagined", "inferred"])
+def test_training_knows_what_was_believed_when_it_was_lived(learner: Belief, sampler: Sampler, iteration: int):
+    lived = gathered(learner, sampler, iteration)
+    told = learner.told(lived)
+    seen = torch.cat([torch.from_numpy(lived.observation[:, 0]), told], -1)
     with torch.no_grad():
         mean, log_std = learner.network.policy(learner._acting.parameters["policy"], seen)
-    noise = ((torch.from_numpy(told.action[:, 0]) - mean) / log_std.exp())[torch.from_numpy(told.mask[:, 0]) > 0]
-    key = np.random.SeedSequence([0, 2, 0, 0, 0, 0])
-    drawn = np.random.default_rng(key).standard_normal((60, mean.shape[-1]), np.float32)
-    length = int(told.mask[0].sum())
-    np.testing.assert_allclose(noise[:length], drawn[:length], atol=2e-2)
-    if length > 30:
-        assert not torch.equal(beliefs[0, 0], beliefs[0, 30])
+    noise = ((torch.from_numpy(lived.action[:, 0]) - mean) / log_std.exp()).numpy()
+    for task, length in enumerate(lived.mask[:, 0].sum(-1).astype(int)):
+        key = np.random.SeedSequence([0, 2, iteration, task, 0, 0])
+        drawn = np.random.default_rng(key).standard_normal((60, mean.shape[-1]), np.float32)
+        np.testing.assert_allclose(noise[task, :length], drawn[:length], atol=2e-2)
+
+
+def test_the_policy_is_told_the_truth_or_nothing_then_what_it_inferred_or_nothing(learner: Belief, sampler: Sampler):
+    first, last = (gathered(learner, sampler, iteration, tasks=24) for iteration in (0, 2))
+    code = learner.network.code
+    unit = learner.network.pieces(learner.theta.detach())["unit"].numpy()
+    blind = ~first.imagined.any(1)
+    assert not first.inferring.any()
+    assert 0 < blind.sum() < 12
+    truths = np.repeat((first.truth[:, 0] * unit)[:, None], 60, 1)
+    np.testing.assert_allclose(learner.told(first)[..., :code], truths * ~blind[:, None, None], atol=1e-5)
+    assert 0 < (~last.inferring).sum() < 12
+    assert not learner.told(last)[~last.inferring].any()
+    moves = learner.told(last)[last.inferring][:, 30] - learner.told(last)[last.inferring][:, 0]
+    assert moves.abs().max(-1).values.min() > 0
+    assert (last.changed < 60).any()
+
+
+def test_who_is_told_believes_it_whatever_it_feels(learner: Belief):
+    network, theta, rng = learner.network, learner.theta.detach(), np.random.default_rng(0)
+    for nothing in (0.0, 1.0):
+        (belief,) = imagine(rng.standard_normal((1, network.code)).astype(np.float32), nothing, rng)
+        moved = network.believing(theta, torch.from_numpy(belief))
+        moved[: network.context] += 1
+        parts = network.pieces(moved)
+        np.testing.assert_allclose(torch.cat(network.belief(parts, parts["context"])), belief, atol=1e-5)
+
+
+def test_certainties_weigh_as_one_input(learner: Belief):
+    network = learner.network
+    told = network.told(network.pieces(learner.theta.detach()), torch.ones(2 * network.code))
+    mean, certainty = told.split(network.code)
+    assert certainty.norm() == pytest.approx(mean.norm() / network.code**0.5)
 
 
 def test_without_steps_it_believes_nothing_at_first():
@@ -177,21 +235,6 @@ def test_without_steps_it_believes_nothing_at_first():
     mean, certainty = made.network.belief(parts, parts["context"])
     assert mean.abs().max() < 0.2
     assert certainty.max() < 0.1
-
-
-def test_the_policy_learns_to_do_without_beliefs_then_with_them():
-    config = small(iterations=4)
-    problem = Problem.of(config.env, config.options)
-    made = make_learner(config, problem)
-    assert isinstance(made, Belief)
-    (inputs, outputs), *_ = made.network.policy.layers
-    with closing(open_sampler(problem, {"learner": actor_of(made)}, 0)) as sampler:
-        for iteration, sees in ((0, False), (1, False), (2, True)):
-            batches = made.gather(sampler, draw_tasks(problem.space, "train", (0, iteration), 3), (0, iteration))
-            made.update(batches, iteration / config.iterations)
-            for name in ("policy", "value"):
-                weight = made._acting.parameters[name][: inputs * outputs].reshape(outputs, inputs)
-                assert bool(weight[:, made.network.observation :].any()) == sees
 
 
 def test_it_becomes_a_bundle_that_adapts_while_it_works(tmp_path: Path):
