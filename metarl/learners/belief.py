@@ -2,8 +2,8 @@
 
 The parents are MAML (Finn et al. 2017) and CAVIA (Zintgraf et al. 2019) for a context that inner steps move from a
 learned start, GrBAL (Nagabandi et al. 2019) for steps on the error of forecasts, UP-OSI (Yu et al. 2017) and RMA (Kumar
-et al. 2021) for a policy that acts on what is inferred of its task. Here nobody is taught by an oracle: one
-policy learns what to do if it is told nothing, the truth, or what was inferred, so that it also is what it does without
+et al. 2021) for a policy that acts on what is inferred of its task. Here nobody is taught by an oracle: one policy
+learns what to do if it is told nothing, the truth, or what was inferred, so that it also is what it does without
 adapting.
 """
 
@@ -40,7 +40,9 @@ PLAN = Plan(every=0.5, window=2.0, probation=0.5, first=0.5)
 NOTHING = 0.25  # share of attempts in which nothing is believed, so that it learns to do without, too
 CHANGES = 0.25  # share of those who infer whose task changes under way
 STD = 0.22  # of actions, at first
-MOVES = (0.04, 0.002)  # mean KL [nat] of an iteration's updates, at first and at last, that the rate is made to keep
+# Mean KL [nat] of a pass's updates, at first and at last, that the rate is made to keep: as in Rudin et al. 2022,
+# "Learning to walk in minutes using massively parallel deep reinforcement learning", but falling.
+MOVES = (0.04, 0.002)
 RATES, FASTER = (1e-5, 2e-3), 1.3  # its bounds, and by how much it changes at most
 INFER = 1e-2  # learning rate of what infers
 STEPS, WINDOWS = 8, 64  # that it takes in an iteration, and in each of them
@@ -63,6 +65,10 @@ class Told(Episodes):
     changed: Whole
     imagined: Float
     inferring: NDArray[np.bool_]
+
+    @property
+    def experience(self) -> Experience:
+        return Experience.of(self, self.truth, self.changed)
 
     @property
     def truths(self) -> Float:
@@ -158,7 +164,7 @@ class Belief:
         assert isinstance(told, Told)
         iteration = round(progress * self.config.iterations)
         acting, inferring = (np.random.default_rng([self.config.seed, iteration, use]) for use in range(2))
-        new = Experience.of(told, told.truth, told.changed)
+        new = told.experience
         if not self._lived:
             self._measure(new)
         figures = self._act(told, progress, acting) | self._judged(new, inferring)
@@ -224,7 +230,7 @@ class Belief:
         """What the policy was told when it lived [task, horizon, 2 code]."""
         believed = torch.from_numpy(lived.imagined)[:, None].expand(-1, self._horizon, -1)
         if lived.inferring.any():
-            inferred = self.beliefs(Experience.of(lived, lived.truth, lived.changed))
+            inferred = self.beliefs(lived.experience)
             believed = torch.where(torch.from_numpy(lived.inferring)[:, None, None], inferred, believed)
         return self.network.told(self.network.pieces(self.theta.detach()), believed)
 

@@ -19,7 +19,7 @@ from metarl.checkpoint import Run
 from metarl.config import Config, default
 from metarl.experience import Experience
 from metarl.graphs import adapt_graph
-from metarl.learners.belief import LIKELY, Belief, Told, misbelief, unlikelihood
+from metarl.learners.belief import LIKELY, MOVES, Belief, Told, misbelief, unlikelihood
 from metarl.learners.registry import make_learner
 from metarl.pack import pack
 from metarl.problem import Problem
@@ -142,7 +142,7 @@ def test_a_choice_is_judged_by_its_likelihood_and_weighs_as_one_number():
 
 
 def test_inner_steps_of_training_are_the_devices(learner: Belief, told: Told):
-    lived = Experience.of(told, told.truth, told.changed)
+    lived = told.experience
     rows = np.flatnonzero(lived.length >= 40)[:2]
     window = lived.cut(rows, np.full(2, 5), np.full(2, 35), 30)
     support = {name: torch.from_numpy(value) for name, value in window._asdict().items()}
@@ -158,7 +158,7 @@ def test_inner_steps_of_training_are_the_devices(learner: Belief, told: Told):
 
 
 def test_gradients_through_the_inner_steps_are_exact(learner: Belief, told: Told):
-    lived = Experience.of(told, told.truth, told.changed)
+    lived = told.experience
     support, query = lived.drawn(np.random.default_rng(0), 3, 30, 10)
     double = [
         {name: torch.from_numpy(value).double() for name, value in windows._asdict().items()}
@@ -235,6 +235,18 @@ def test_without_steps_it_believes_nothing_at_first():
     mean, certainty = made.network.belief(parts, parts["context"])
     assert mean.abs().max() < 0.2
     assert certainty.max() < 0.1
+
+
+@pytest.mark.parametrize(("rate", "grows"), [(1e-5, True), (1e-1, False)])
+def test_the_rate_is_kept_to_what_moves_the_policy_evenly(rate: float, grows: bool):
+    config = small(learning_rate=rate)
+    problem = Problem.of(config.env, config.options)
+    made = make_learner(config, problem)
+    assert isinstance(made, Belief)
+    with closing(open_sampler(problem, {"learner": actor_of(made)}, 0)) as sampler:
+        figures = made.update(made.gather(sampler, draw_tasks(problem.space, "train", (0, 0), 3), (0, 0)), 0.0)
+    assert (figures["divergence"] < MOVES[0]) == grows
+    assert bool(made._rate > rate) == grows
 
 
 def test_it_becomes_a_bundle_that_adapts_while_it_works(tmp_path: Path):
