@@ -167,10 +167,14 @@ class Informed:
         return parts["log_step_sizes"].exp()
 
     def surprise(self, theta: Tensor, observation: Tensor, action: Tensor, change: Tensor) -> Tensor:
-        """How wrong forecasts are [episode, time]: mean over their squared errors, weighted."""
-        parts = self.pieces(theta)
-        error = self.errors(parts, parts["context"], *self.features(parts, observation, action, change))
-        return (error * parts["log_weight"].exp()).square().mean(-1)
+        """How wrong forecasts are [episode, time]: mean over their squared errors, weighted.
+
+        It has a gradient in the context alone: an inner step moves nothing else, and a graph would compute the rest.
+        """
+        parts = self.pieces(theta.detach())
+        error = self.errors(parts, theta[: self.context], *self.features(parts, observation, action, change))
+        weighed = error * parts["log_weight"].exp()
+        return (weighed * weighed).mean(-1)  # not a power, which ONNX Runtime takes its time for
 
     def features(self, parts: Pieces, observation: Tensor, action: Tensor, change: Tensor) -> tuple[Tensor, Tensor]:
         """Errors [episode, time, 2 felt] of forecasts that no context helps, in units of `scale`: of the change over a

@@ -157,6 +157,14 @@ def test_inner_steps_of_training_are_the_devices(learner: Belief, told: Told):
             np.testing.assert_allclose(own, context[index].detach(), rtol=1e-3, atol=1e-5)
 
 
+def test_an_inner_step_moves_the_context_alone_and_computes_no_other_gradient(learner: Belief, told: Told):
+    theta = learner.theta.detach().requires_grad_()
+    batch = {name: torch.from_numpy(getattr(told, name)[0]) for name in learner.objective.fields}
+    (gradient,) = torch.autograd.grad(learner.objective.loss(learner.network, theta, batch), theta)
+    assert gradient[: learner.network.context].all()
+    assert not gradient[learner.network.context :].any()
+
+
 def test_gradients_through_the_inner_steps_are_exact(learner: Belief, told: Told):
     lived = told.experience
     support, query = lived.drawn(np.random.default_rng(0), 3, 30, 10)
