@@ -171,9 +171,10 @@ class Informed:
 
         It has a gradient in the context alone: an inner step moves nothing else, and a graph would compute the rest.
         """
-        parts = self.pieces(theta.detach())
-        error = self.errors(parts, theta[: self.context], *self.features(parts, observation, action, change))
-        weighed = error * parts["log_weight"].exp()
+        parts = self.pieces(theta)
+        fixed = {name: part.detach() for name, part in parts.items()}
+        error = self.errors(fixed, parts["context"], *self.features(fixed, observation, action, change))
+        weighed = error * fixed["log_weight"].exp()
         return (weighed * weighed).mean(-1)  # not a power, which ONNX Runtime takes its time for
 
     def features(self, parts: Pieces, observation: Tensor, action: Tensor, change: Tensor) -> tuple[Tensor, Tensor]:
