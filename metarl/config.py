@@ -40,6 +40,7 @@ class Config:
     the one before. metasgd starts there and learns one per step and parameter at step_size_rate. every_step: the outer
     loss is the mean of those after each inner step, not the last one's alone.
 
+    By demonstration: passes, how often the motions are learned from; the first pass alone simulates any.
     By reward: discount; passes, how often an outer step reuses its data; clip, PPO's of the ratio; divergence, the
     largest mean KL [nat] by which an outer step may move the policy, before or after adaptation.
     context: length of cavia's, belief's and rma's. Memory learners: gae_lambda, entropy (its bonus), batches (of
@@ -127,6 +128,11 @@ class Config:
             return 2 * self.tasks * (self.inner_steps * each * self.episodes + self.query)
         rounds = 1 if self.objective == "demonstration" else self.inner_steps
         return self.tasks * (rounds * self.episodes + self.query)
+
+    @property
+    def fresh(self) -> int:
+        """Iterations that simulate anything."""
+        return -(-self.iterations // self.passes) if self.objective == "demonstration" else self.iterations
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)

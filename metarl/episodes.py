@@ -44,9 +44,9 @@ class Episodes:
         return Episodes(**{f.name: fill(f.name) for f in fields(self)})
 
     @classmethod
-    def join(cls, parts: Sequence[Episodes]) -> Episodes:
-        """Along the first axis; all parts must agree in the others."""
-        return cls(**{f.name: np.concatenate([getattr(part, f.name) for part in parts]) for f in fields(cls)})
+    def join(cls, parts: Sequence[Episodes], axis: int = 0) -> Episodes:
+        """Along an axis; all parts must agree in the others."""
+        return cls(**{f.name: np.concatenate([getattr(part, f.name) for part in parts], axis) for f in fields(cls)})
 
     @classmethod
     def stack(cls, parts: Sequence[Episodes]) -> Episodes:

@@ -239,7 +239,9 @@ def evaluate(
     values = {name: [row.to_dict(randomized, oracle) for row in found] for name, found in rows.items()}
     config, problem = runs[0].config, Problem.of(runs[0].config.env, runs[0].config.options)
     guided = config.objective == "demonstration"
-    simulated = int(runs[0].iteration * config.episodes_per_iteration * _length(values[ACTOR], problem))
+    simulated = int(
+        min(runs[0].iteration, config.fresh) * config.episodes_per_iteration * _length(values[ACTOR], problem)
+    )
     return {
         "env": config.env,
         "options": dict(config.options),

@@ -24,6 +24,7 @@ from metarl.episodes import Episodes
 from metarl.learners.learner import ACTOR
 from metarl.learners.registry import make_learner
 from metarl.problem import Problem
+from metarl.replay import replayed
 from metarl.sampling.ledger import SamplingError
 from metarl.sampling.opening import Workers, actor_of, open_sampler
 from metarl.sampling.ray_cluster import Cluster, reach
@@ -83,6 +84,7 @@ def train(
             tasks = draw_tasks(problem.space, "train", (config.seed, iteration), config.tasks)
             return tasks, learner.gather(sampler, tasks, (config.seed, iteration))
 
+        source = replayed(gather, config) if guided else gather
         with (
             closing(open_sampler(problem, {ACTOR: actor_of(learner)}, workers)) as sampler,
             closing(Board(out / "tb", done + 1)) as board,
@@ -91,7 +93,7 @@ def train(
             _signals() as caught,
         ):
             show(done)
-            ahead: Future[tuple[list[Task], list[Episodes]]] = gatherer.submit(gather, done)
+            ahead: Future[tuple[list[Task], list[Episodes]]] = gatherer.submit(source, done)
             saved = started = time.monotonic()
             for iteration in range(done, config.iterations):
                 while not (caught or ahead.done()):
@@ -112,12 +114,12 @@ def train(
                 last = iteration + 1 == config.iterations
                 # Guided motions do not depend on the parameters: the next are gathered while these are learned.
                 if guided and not last:
-                    ahead = gatherer.submit(gather, iteration + 1)
+                    ahead = gatherer.submit(source, iteration + 1)
                 figures = learner.update(batches, iteration / config.iterations)
                 if clones:
                     clones.update(tasks, batches, iteration / config.iterations)
                 if not guided and not last:
-                    ahead = gatherer.submit(gather, iteration + 1)
+                    ahead = gatherer.submit(source, iteration + 1)
                 now = time.monotonic()
                 steps = sum(batch.mask.size for batch in {id(batch): batch for batch in batches}.values())
                 rate = steps / (now - started)

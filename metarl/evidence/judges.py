@@ -121,7 +121,7 @@ Before = Callable[[Sampler, Sequence[Task], int], Sequence[Float]]  # sampler, t
 
 class Pilot(NamedTuple):
     """Who is judged in a deployment: actors by what is said of them, theta [P] for all of them. before: how the first
-    of them adapts to each task before its attempt."""
+    of them adapts to each task before its attempt, and again when it has changed, while the attempt stands still."""
 
     problem: Problem
     actors: Mapping[str, Actor]
@@ -180,11 +180,14 @@ def deployed(
                 values[f"{name}{said}"] = {}
                 for index, (row, those) in enumerate(rows.items()):
                     thetas: Sequence[Float] = [theta] * tasks
+                    later: Sequence[Float | None] = [None] * tasks
                     if before and not said:
                         thetas = before(sampler, [task for task, _ in those], index)
+                        if changed := [then[1] for _, then in those if then]:
+                            later = before(sampler, changed, index + len(rows))
                     trials = [
-                        attempt(deployment, row, number, world, said, own)
-                        for number, (world, own) in enumerate(zip(those, thetas, strict=True))
+                        replace(attempt(deployment, row, number, world, said, own), after=after)
+                        for number, (world, own, after) in enumerate(zip(those, thetas, later, strict=True))
                     ]
                     values[f"{name}{said}"][row] = _figures(sampler.sample(trials), horizon, hz)
     return {"values": values}

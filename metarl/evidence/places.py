@@ -35,8 +35,8 @@ class Place:
 
     steps: of simulation, for each. options: of the world, in training. start: a recorded policy, for all alike; nobody
     is charged for its training. adapt: learners; whether the gap is closed is asked of the first. motion: length
-    [control steps] of a guided motion, for those that learn from such. by: a figure, less of an error is better; unit,
-    scale: for people.
+    [control steps] of a guided motion, for those that learn from such; passes: through those motions. by: a figure,
+    less of an error is better; unit, scale: for people.
     """
 
     steps: int
@@ -46,6 +46,7 @@ class Place:
     discount: float = 0.98
     adapt: tuple[str, ...] = ONLINE
     motion: int = 0
+    passes: int = 1
     by: Literal["return", "error"] = "return"
     unit: str = ""
     scale: float = 1.0
@@ -65,6 +66,7 @@ PLACES = {
         discount=0.95,
         adapt=("metasgd",),
         motion=24,
+        passes=15,
         by="error",
         unit=" [cm]",
         scale=100.0,
@@ -96,12 +98,12 @@ def _cells(name: str, place: Place, seed: int) -> Iterator[Cell]:
 
 
 def _config(env: str, place: Place, learner: str, seed: int) -> Config:
-    """The learner's own defaults; from guided motions, as many iterations as the steps allow."""
+    """The learner's own defaults; from guided motions, as many iterations of each pass as the steps allow."""
     base = default(learner, None if learner in ONLINE else "demonstration")
     config = replace(
         base, env=env, options=place.options, hidden=place.hidden, discount=place.discount, start=place.start, seed=seed
     )
     if learner in ONLINE:
         return config
-    config = replace(config, episodes=MOTIONS)
-    return replace(config, iterations=place.steps // (config.episodes_per_iteration * place.motion))
+    config = replace(config, episodes=MOTIONS, passes=place.passes)
+    return replace(config, iterations=place.passes * (place.steps // (config.episodes_per_iteration * place.motion)))

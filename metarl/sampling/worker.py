@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum
 from typing import Any, Literal
 
@@ -72,7 +72,7 @@ class Trial:
 
     actor names the worker's policy, theta [P] its parameters; or point controls (a map from what the camera
     sees to where the arm should feel itself). key: (run seed, iteration, task, inner step). then: when in each attempt
-    (s) the task becomes which other.
+    (s) the task becomes which other. after: the parameters from then on, if they are others.
     """
 
     task: Task
@@ -83,8 +83,11 @@ class Trial:
     theta: Float | None = None
     point: tuple[Array, Array] | None = None
     then: tuple[float, Task] | None = None
+    after: Float | None = None
 
     def __post_init__(self) -> None:
+        if self.after is not None and not self.then:
+            raise ValueError("a trial's parameters change with its task, expected `then` beside `after`")
         if self.then and self.mode == "guided":
             raise ValueError("a trial's task changes under way, expected none in guided motions")
 
@@ -202,7 +205,10 @@ class Worker:
         observations, actions, rewards, errors = [], [], [], []
         options: dict[str, Any] = {"task": trial.task, **({"then": trial.then} if trial.then else {})}
         observation, _ = env.reset(seed=_integer(seed(Stream.WORLD, key)), options=options)
+        renewed = round(trial.then[0] * env.interface.control_hz) if trial.then and trial.after is not None else None
         for step in range(env.job.horizon):
+            if step == renewed:
+                act = self._act(replace(trial, theta=trial.after))
             mean, log_std = act(observation)
             action = mean + np.exp(log_std) * noise[step]
             observations.append(observation)

@@ -120,6 +120,17 @@ def test_a_world_may_change_under_way_and_an_oracle_is_told(serial: Sampler):
         replace(TRIALS[0], then=(0.2, TASKS[1]))
 
 
+def test_parameters_may_change_with_the_world(serial: Sampler):
+    trial = replace(by("policy"), then=(0.2, TASKS[1]))
+    renewed = replace(trial, after=trial.theta * np.float32(1.5))
+    before, after = serial.sample([trial, renewed])
+    np.testing.assert_array_equal(after.action[0, :4], before.action[0, :4])
+    mean, _ = NETS["policy"](torch.from_numpy(renewed.after), torch.from_numpy(after.observation[0, 4:]))
+    np.testing.assert_allclose(after.action[0, 4:], mean.numpy(), atol=1e-5)
+    with pytest.raises(ValueError, match="expected `then` beside `after`"):
+        replace(TRIALS[0], after=trial.theta)
+
+
 def test_exploration_is_the_policys_own_gaussian(serial: Sampler):
     (episodes,) = serial.sample([replace(by("policy", mode="explore"), episodes=4)])
     mean, log_std = NETS["policy"](THETAS["policy"], torch.from_numpy(episodes.observation))

@@ -67,8 +67,11 @@ def alive(group: int) -> bool:
     return True
 
 
-def test_a_killed_run_goes_on_to_the_same_bytes(tiny, tmp_path: Path):
-    config: Config = tiny("reward", iterations=8)
+@pytest.mark.parametrize(
+    ("objective", "given"), [("reward", {"iterations": 8}), ("demonstration", {"iterations": 60, "passes": 30})]
+)
+def test_a_killed_run_goes_on_to_the_same_bytes(tiny, tmp_path: Path, objective: str, given: dict[str, int]):
+    config: Config = tiny(objective, **given)
     command = [sys.executable, "-c", KILLED, json.dumps(config.to_dict()), str(tmp_path / "killed")]
     latest, deadline = tmp_path / "killed" / "checkpoints" / "latest.json", time.monotonic() + 60
     with subprocess.Popen(command, cwd=ROOT, start_new_session=True, stdout=subprocess.DEVNULL) as process:
@@ -87,7 +90,7 @@ def test_a_killed_run_goes_on_to_the_same_bytes(tiny, tmp_path: Path):
     assert parameters(resumed) == parameters(whole)
     curve = json.loads((resumed.path / "curve.json").read_text())
     assert curve == json.loads((whole.path / "curve.json").read_text())
-    assert [entry["iteration"] for entry in curve] == list(range(1, 9))
+    assert [entry["iteration"] for entry in curve] == list(range(1, config.iterations + 1))
 
 
 def test_an_older_checkpoint_leads_to_the_same_bytes(tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
