@@ -58,6 +58,9 @@ class Args:
     """Of the outer step."""
     step_size: float | None = None
     """Of the inner steps, at first."""
+    passes: int | None = None
+    """How often an outer step reuses its data; by demonstration, how often the motions that were simulated are learned
+    from: less simulation for as many iterations."""
 
 
 def run(args: Args) -> None:
