@@ -20,7 +20,7 @@ def replayed(gather: Callable[[int], Gathered], config: Config) -> Callable[[int
     From the second pass on, tasks meet in other batches, and other motions of theirs are adapted to. All that follows
     from the iteration's number, so that a run that was interrupted gathers again what it needs, and goes on alike.
     """
-    if config.passes == 1:
+    if config.fresh == config.iterations:
         return gather
     fresh, kept = config.fresh, cache(gather)
 

@@ -84,7 +84,7 @@ def train(
             tasks = draw_tasks(problem.space, "train", (config.seed, iteration), config.tasks)
             return tasks, learner.gather(sampler, tasks, (config.seed, iteration))
 
-        source = replayed(gather, config) if guided else gather
+        source = replayed(gather, config)
         with (
             closing(open_sampler(problem, {ACTOR: actor_of(learner)}, workers)) as sampler,
             closing(Board(out / "tb", done + 1)) as board,
