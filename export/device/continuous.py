@@ -199,7 +199,7 @@ class _Adapting:
         verdict = _failed(result) if isinstance(result, Exception) else result
         self._conclude(verdict)
         if verdict.accepted:
-            self._beside.offer(self._session.save, self._saved)
+            self._offer(self._session.save, self._saved)
 
     def _saved(self, result: Exception | None, seconds: float) -> None:
         if result is not None:
