@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from envs.symmetry import Symmetry
 from metarl.episodes import Episodes, Float
 
 Whole = NDArray[np.int64]
@@ -23,6 +24,15 @@ class Windows(NamedTuple):
     action: Float
     mask: Float
     truth: Float
+
+    def mirrored(self, symmetry: Symmetry, which: NDArray[np.bool_]) -> Windows:
+        """Some [window] of them as in a mirror."""
+        images = {"observation": symmetry.observation, "action": symmetry.action, "truth": symmetry.code}
+        turned = {}
+        for name, image in images.items():
+            values = getattr(self, name)
+            turned[name] = np.where(which.reshape(-1, *[1] * (values.ndim - 1)), image(values), values)
+        return self._replace(**turned)
 
 
 @dataclass(frozen=True)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 from math import log, sqrt
 from typing import Literal
 
 import torch
 from torch import Tensor
+
+from robots.mirror import Mirror
 
 LOG_STD = (-2.5, 0.5)  # bounds of the policy's log standard deviation
 ACTIVATIONS = {"tanh": torch.tanh, "relu": torch.relu}
@@ -114,6 +116,28 @@ class MLP:
         for weight, bias in layers[:-1]:
             features = activation(torch.addmm(bias, features, weight.T))
         return features, layers[-1]
+
+
+@dataclass(frozen=True)
+class Symmetric(MLP):
+    """An MLP that answers a mirror image of what it sees with the image of its answer: the mean of what it says here,
+    and the image of what it says there. So whatever is learned on one side is known on the other (see Abdolhosseini et
+    al. 2019, "On learning symmetric locomotion").
+
+    sees, does: the images of an observation, and of an action.
+    """
+
+    sees: Mirror = field(kw_only=True)
+    does: Mirror = field(kw_only=True)
+
+    def __call__(self, theta: Tensor, observation: Tensor) -> tuple[Tensor, Tensor]:
+        mean, log_std = super().__call__(theta, torch.stack([observation, _image(self.sees, observation)]))
+        here, there = mean.unbind()
+        return (here + _image(self.does, there)) / 2, (log_std + _image(self.does.unsigned, log_std)) / 2
+
+
+def _image(mirror: Mirror, values: Tensor) -> Tensor:
+    return values[..., list(mirror.sources)] * torch.tensor(mirror.signs)
 
 
 # An empty log_std says that `mean` holds logits and that actions are one-hot.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import gymnasium
@@ -11,6 +12,7 @@ import gymnasium
 from envs.classic import Classic
 from envs.classic_env import ClassicEnv
 from envs.robot_env import Job, RobotEnv, make
+from envs.symmetry import Symmetry, symmetry
 from envs.tasks import Measure, TaskSpace
 from metarl.config import tuples
 
@@ -56,6 +58,11 @@ class Problem:
     @property
     def guided(self) -> bool:
         return self.job.guided
+
+    @cached_property
+    def symmetry(self) -> Symmetry | None:
+        """Of a robot that is its own mirror image, with all that is unknown of it."""
+        return symmetry(self.robot) if self.robot else None
 
     @property
     def seconds(self) -> float:

@@ -30,11 +30,12 @@ from metarl.learners.learner import ACTOR, begin_with
 from metarl.learners.memory import advantages
 from metarl.learners.trained import Trained
 from metarl.memory import Pieces
-from metarl.networks import MLP, divergence, log_probability
+from metarl.networks import MLP, Symmetric, divergence, log_probability
 from metarl.objectives import Batch, Prediction
 from metarl.problem import Problem
 from metarl.sampling.serial import Sampler
 from metarl.sampling.worker import Stream, Trial, draw_tasks, seed
+from robots.mirror import Mirror
 
 PLAN = Plan(every=0.5, window=2.0, probation=0.5, first=0.5)
 NOTHING = 0.25  # share of attempts in which nothing is believed, so that it learns to do without, too
@@ -102,7 +103,11 @@ class Belief:
         if start is not None:
             policy = begin_with(network.policy, policy, start, known)
             policy[-network.action :] = np.log(STD)
+        self._symmetry = problem.symmetry
         self._critic = MLP(network.policy.observation + network.code, 1, config.hidden)
+        if isinstance(network.policy, Symmetric) and self._symmetry:
+            known_too = Mirror.join((network.policy.sees, self._symmetry.code))
+            self._critic = Symmetric(**vars(self._critic), sees=known_too, does=Mirror.of((1.0,)))
         value = self._critic.initial(generator)
         parts = {"policy": ignoring(network.policy, policy, known), "value": ignoring(self._critic, value, known)}
         self._acting = Trained(parts, dict.fromkeys(parts, rate))
@@ -332,6 +337,9 @@ class Belief:
 
     def _drawn(self, lived: Experience, rng: np.random.Generator, count: int) -> tuple[Batch, Batch]:
         support, query = lived.drawn(rng, count, round(self.plan.window * self._hz), AHEAD)
+        if self._symmetry:
+            which = rng.random(count) < 0.5
+            support, query = support.mirrored(self._symmetry, which), query.mirrored(self._symmetry, which)
         return _tensors(support), _tensors(query)
 
 

@@ -18,11 +18,12 @@ from metarl.learners.memory import MemoryLearner
 from metarl.learners.reptile import Reptile
 from metarl.mann import MANN
 from metarl.memory import GRUMemory, Memory
-from metarl.networks import MLP
+from metarl.networks import MLP, Symmetric
 from metarl.objectives import Demonstration, Objective, Prediction, Reward
 from metarl.problem import Problem
 from metarl.residual import Residual
 from metarl.snail import SNAIL
+from robots.mirror import Mirror
 
 LEARNERS: dict[str, Callable[..., Learner]] = {
     **dict.fromkeys(RULES, MAML),
@@ -55,9 +56,11 @@ def make_objective(config: Config, problem: Problem) -> Objective:
 
 def make_network(config: Config, problem: Problem) -> Plain | Memory:
     if config.learner in ONLINE:
-        code = problem.space.size
+        code, pooled = problem.space.size, config.learner == "rma"
         policy = MLP(problem.observation + 2 * code, problem.action, config.hidden, activation=config.activation)
-        pooled = config.learner == "rma"
+        if problem.symmetry:
+            seen, done, task = problem.symmetry
+            policy = Symmetric(**vars(policy), sees=Mirror.join((seen, task, task.unsigned)), does=done)
         return Informed(policy, code, problem.felt, config.context, config.inner_steps, pooled=pooled)
     if config.learner in MEMORY:
         upper = _remembering(config, problem)

@@ -17,7 +17,7 @@ from export.device.adapter import Adapter
 from metarl.belief import Prior, imagine
 from metarl.checkpoint import Run
 from metarl.config import Config, default
-from metarl.experience import Experience
+from metarl.experience import Experience, Windows
 from metarl.graphs import adapt_graph
 from metarl.learners.belief import LIKELY, MOVES, Belief, Told, misbelief, unlikelihood
 from metarl.learners.registry import make_learner
@@ -27,6 +27,7 @@ from metarl.sampling.opening import actor_of, open_sampler
 from metarl.sampling.serial import Sampler
 from metarl.sampling.worker import draw_tasks
 from metarl.trainer import train
+from robots.mirror import Mirror
 
 OPTIONS = {"horizon": 60, "unknown": ("payload", "delay", "joint_zero")}
 
@@ -106,6 +107,38 @@ def test_drawn_windows_are_of_every_age_and_what_follows_begins_with_their_last_
     assert lengths.max() == 40
     last = support.observation[np.arange(400), lengths - 1, 0]
     np.testing.assert_array_equal(query.observation[:, 0, 0][query.mask[:, 0] > 0], last[query.mask[:, 0] > 0])
+
+
+def test_mirrored_windows_are_images_of_those_that_are_chosen():
+    symmetry = Problem.of("metarl/A1Walk-v0", OPTIONS).symmetry
+    assert symmetry is not None
+    seen, done, code = symmetry
+    rng = np.random.default_rng(0)
+    sizes = [(2, 4, len(seen.signs)), (2, 4, len(done.signs)), (2, len(code.signs))]
+    observation, action, truth = (rng.normal(size=size).astype(np.float32) for size in sizes)
+    windows = Windows(observation, action, np.ones((2, 4), np.float32), truth)
+    turned = windows.mirrored(symmetry, np.array([True, False]))
+    images = seen(observation), done(action), windows.mask, code(truth)
+    for was, now, image in zip(windows, turned, images, strict=True):
+        np.testing.assert_array_equal(now[0], image[0])
+        np.testing.assert_array_equal(now[1], was[1])
+
+
+def test_in_the_mirrored_world_the_policy_does_what_is_the_image_of_what_it_does(learner: Belief):
+    problem = Problem.of(learner.config.env, learner.config.options)
+    assert problem.symmetry is not None
+    seen, done, code = problem.symmetry
+    rng, theta = np.random.default_rng(0), learner.theta.detach()
+    observation, belief = rng.normal(size=problem.observation), rng.uniform(0.1, 0.9, 2 * len(code.signs))
+    both = Mirror.join((code, code.unsigned))
+
+    def does(observation: np.ndarray, belief: np.ndarray) -> np.ndarray:
+        own = learner.network.believing(theta, torch.from_numpy(belief).float())
+        return learner.network(own, torch.from_numpy(observation).float())[0].numpy()
+
+    here, there = does(observation, belief), does(seen(observation), both(belief))
+    np.testing.assert_allclose(there, done(here), atol=0.02)  # units are measured, each on its own
+    assert np.abs(there - here).max() > 0.1
 
 
 @pytest.mark.parametrize("choice", [False, True])

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from torch.distributions import Categorical, Normal, kl_divergence
 
 from metarl.learners.learner import begin_with
-from metarl.networks import LOG_STD, MLP, divergence, draw, entropy, log_probability, mode
+from metarl.networks import LOG_STD, MLP, Symmetric, divergence, draw, entropy, log_probability, mode
+from robots.mirror import Mirror
 
 NETWORK = MLP(3, 2, (5, 4))
 
@@ -171,3 +172,16 @@ def test_the_predicting_head_reads_the_last_features_and_the_action():
     assert 0 < network.predict(start, observation, action).abs().max() < 1
     slope = torch.func.grad(lambda at: network.predict(at, observation, action).square().sum())(start)
     assert slope[:15].abs().min() > 0
+
+
+def test_a_symmetric_network_answers_an_image_with_the_image_of_its_answer():
+    sees, does = Mirror((1, 0, 2), (1.0, 1.0, -1.0)), Mirror((1, 0), (-1.0, -1.0))
+    network = Symmetric(3, 2, (5, 4), sees=sees, does=does)
+    theta = torch.randn(network.size)
+    seen = torch.randn(6, 3)
+    mean, log_std = network(theta, seen)
+    turned, same = network(theta, seen[:, [1, 0, 2]] * torch.tensor([1.0, 1.0, -1.0]))
+    torch.testing.assert_close(turned, -mean[:, [1, 0]])
+    assert torch.equal(log_std, same)
+    assert log_std[0] == log_std[1]
+    assert not torch.allclose(mean, NETWORK(theta, seen)[0])
