@@ -51,17 +51,23 @@ class Cell:
         return found if found and found["settings"] == _plain(self.settings) else None
 
     def run(self, runs: Path, docs: Path, workers: int, console: Console) -> Verdict:
-        """Train or go on in `runs`, judge, and keep the verdict in `docs`. Time adds up over interruptions."""
-        folder = runs / self.name
+        """Train or go on in `runs`, judge, and keep the verdict in `docs`. Time adds up over interruptions.
+
+        That training diverged is a verdict, too.
+        """
+        folder, diverged = runs / self.name, ""
         with timed(folder):
-            self.train(folder, workers, console)
+            try:
+                self.train(folder, workers, console)
+            except FloatingPointError as error:
+                diverged = str(error)
         verdict = {
             "cell": self.name,
             "settings": _plain(self.settings),
             "training_seconds": round(spent(folder), 1),
             "processes": 1 + workers,
             "machine": machine(),
-            **self.judge(folder, workers),
+            **({"diverged": diverged} if diverged else self.judge(folder, workers)),
         }
         write_json(self.file(docs), verdict)
         return verdict
@@ -123,9 +129,15 @@ def rivals(
 
 
 def seeds_of(cells: Sequence[Cell], prefix: str, docs: Path) -> list[Verdict]:
-    """The verdicts that there are under a name, over its seeds."""
+    """The verdicts that there are under a name, over its seeds, of those that did not diverge."""
     found = (cell.read(docs) for cell in cells if cell.name.rsplit("/", 1)[0] == prefix)
-    return [verdict for verdict in found if verdict is not None]
+    return [verdict for verdict in found if verdict is not None and "diverged" not in verdict]
+
+
+def failures(cells: Sequence[Cell], docs: Path) -> str:
+    """A line of a page for each whose training diverged: no table has them."""
+    found = [verdict for cell in cells if (verdict := cell.read(docs)) and "diverged" in verdict]
+    return "".join(f"\nNot in the tables: `{each['cell']}` diverged ({each['diverged']}).\n" for each in found)
 
 
 def _plain(settings: Mapping[str, Any]) -> Any:

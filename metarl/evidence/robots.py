@@ -8,7 +8,7 @@ from functools import cache, partial
 from pathlib import Path
 
 from metarl.config import APPLIES, MEMORY, Config, default
-from metarl.evidence.cell import RIVALS, Cell, Verdict, by_learner, by_ppo, rivals, seeds_of
+from metarl.evidence.cell import RIVALS, Cell, Verdict, by_learner, by_ppo, failures, rivals, seeds_of
 from metarl.evidence.judges import adapted, rival
 from metarl.evidence.tables import minutes, pooled, table
 from metarl.problem import Problem
@@ -134,7 +134,8 @@ def markdown(docs: Path) -> str:
     """The page, from the verdicts that there are."""
     made = cells()
     head = HEAD.format(steps=STEPS, tasks=TASKS)
-    return head + "\n".join(_section(name, place, made, docs) for name, place in PLACES.items())
+    sections = "\n".join(_section(name, place, made, docs) for name, place in PLACES.items())
+    return head + sections + failures(made, docs)
 
 
 def _section(name: str, place: Place, made: list[Cell], docs: Path) -> str:

@@ -16,7 +16,7 @@ from envs.deployment import HELDOUT, SUITE, Deployment, Row
 from metarl.checkpoint import Run
 from metarl.config import DEFAULTS, default
 from metarl.evidence import deployment, papers, places, robots, room
-from metarl.evidence.cell import Cell, by_learner, by_ppo, seeds_of
+from metarl.evidence.cell import Cell, by_learner, by_ppo, failures, seeds_of
 from metarl.evidence.judges import ZERO, adapted, deployed, guided_pilot, ppo_pilot, remembered, rival
 from metarl.evidence.tables import pooled, spread
 from metarl.files import write_json
@@ -53,6 +53,17 @@ def test_a_verdict_of_other_settings_is_missing(tmp_path: Path):
     assert cell(learning_rate=1e-4).read(tmp_path / "docs") is None
     with pytest.raises(ValueError, match="holds a run of other settings"):
         cell(learning_rate=1e-4).run(tmp_path / "runs", tmp_path / "docs", 0, QUIET)
+
+
+def test_a_cell_that_diverges_has_a_verdict_and_no_place_in_tables(tmp_path: Path):
+    wild = by_learner("papers/small/maml/0", replace(SMALL, learner="maml", iterations=40, step_size=1e30), judge)
+    verdict = wild.run(tmp_path / "runs", tmp_path / "docs", 0, QUIET)
+    assert "outer loss" in verdict["diverged"]
+    assert "rows" not in verdict
+    assert wild.read(tmp_path / "docs") == json.loads(json.dumps(verdict))
+    assert seeds_of([wild], "papers/small/maml", tmp_path / "docs") == []
+    assert f"`papers/small/maml/0` diverged ({verdict['diverged']})" in failures([wild], tmp_path / "docs")
+    assert failures([cell()], tmp_path / "docs") == ""
 
 
 def test_an_interrupted_cell_goes_on_and_adds_up_its_time(tmp_path: Path):
