@@ -40,8 +40,12 @@ class Prior:
         return ((space.encode(task) - self.mean) / self.deviation).astype(np.float32)
 
 
+def knowing(truth: Float) -> Float:
+    """Beliefs [..., 2 Z], means then certainties, of who is told the truth [..., Z]."""
+    return np.concatenate([truth, np.full_like(truth, CERTAIN)], -1)
+
+
 def imagine(truth: Float, nothing: float, rng: np.random.Generator) -> Float:
-    """Beliefs [task, 2 Z], means then certainties, that nobody inferred: the truth [task, Z], for all but a share of
-    `nothing` of the tasks, of which nothing is known."""
-    told = np.repeat(rng.random((len(truth), 1)) >= nothing, truth.shape[1], 1)
-    return np.concatenate([truth * told, CERTAIN * told], 1).astype(np.float32)
+    """Beliefs [task, 2 Z] that nobody inferred: the truth [task, Z], for all but a share of `nothing` of the tasks, of
+    which nothing is known."""
+    return knowing(truth) * (rng.random((len(truth), 1)) >= nothing)

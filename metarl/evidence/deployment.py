@@ -35,14 +35,14 @@ HEAD = """# Deployment: what adapting brings
 The suite (`envs/deployment.py`) in worlds that nobody trained or chose by: {tasks} of each row, the same for all, one
 attempt each, acting by the mean, from the first step on. `belief` adapts while it works: three gradient steps on the
 error of its forecasts after half a second and every half second from then on, on the last two seconds at most; "0
-steps" is the same policy without them. `rma` infers by an encoder instead, at the same times. Both know that right and
-left of a walking robot are alike; the others, by stable-baselines3, have to learn it: so compare with "0 steps", too.
-`metasgd` adapts before the attempt, by three gradient steps on three guided motions of 1.2 s in the world as it is
-then; and, from its start again, after a change, while the attempt stands still and someone guides the arm for those
-3.6 s. Everyone had at most as many control steps of simulation, and the oracle is told the task. "Closed" is the share
-of the gap between the better of the two that do not adapt and the oracle, where that gap is more than {clear} standard
-errors: there is room. "Sure" is by two of them. With one seed, they do not hold the luck of training. `make
-evidence-next` runs the next missing cell.
+steps" is the same policy without them, and "told" the same that is told the truth instead. `rma` infers by an encoder,
+at the same times. Both know that right and left of a walking robot are alike; the others, by stable-baselines3, have to
+learn it: what adapting alone brings is seen beside "0 steps". `metasgd` adapts before the attempt, by three gradient
+steps on three guided motions of 1.2 s in the world as it is then; and, from its start again, after a change, while the
+attempt stands still and someone guides the arm for those 3.6 s. Everyone had at most as many control steps of
+simulation, and the oracle is told the task. "Closed" is the share of the gap between the better of the two that do not
+adapt and the oracle, where that gap is more than {clear} standard errors: there is room. "Sure" is by two of them. With
+one seed, they do not hold the luck of training. `make evidence-next` runs the next missing cell.
 
 """
 FILMED = ("domain-randomization", "belief, 0 steps", "belief", "oracle")
@@ -204,6 +204,12 @@ def _summary(place: Place, rows: Sequence[Met]) -> str:
         f"be at most {HARDLY:.0%} worse than the better of those that do not adapt in {sure} rows, without its steps "
         f"in {unmoved}."
     )
+    if f"{column}, told" in place.columns:
+        moved, able = (
+            np.mean([(row.figures[which] - row.figures[f"{column}, 0 steps"]).mean() for row in rows])
+            for which in (column, f"{column}, told")
+        )
+        told += f" Its steps bring {moved:+.1f} on average over all rows; being told the truth would bring {able:+.1f}."
     return f"\n{fill(told, 120)}\n"
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -15,11 +16,13 @@ import torch
 from envs.deployment import Deployment, World, worlds
 from envs.tasks import Task
 from metarl.baselines import DOMAIN_RANDOMIZATION
+from metarl.belief import Prior, knowing
 from metarl.checkpoint import Run, load_theta
 from metarl.config import default
 from metarl.episodes import Episodes, Float
 from metarl.evaluation import ATTEMPTS, EVALUATION, Evaluator, FineTuning, load_learner
 from metarl.graphs import act_graph
+from metarl.informed import Informed
 from metarl.learners.learner import ACTOR, ByGradient
 from metarl.learners.maml import MAML
 from metarl.networks import MLP
@@ -38,6 +41,7 @@ Trained = TypeVar("Trained")  # what a pilot is opened from
 SEED = 1  # of the tasks that are judged on: the same for every cell
 BEFORE = 2**31  # beyond any iteration, in the keys of what is learned from before an attempt
 ZERO = ", zero steps"  # said of who could have adapted
+TOLD = ", told"  # and of who is told the truth instead
 CHUNK = 1000  # trials at once
 
 
@@ -120,13 +124,13 @@ Before = Callable[[Sampler, Sequence[Task], int], Sequence[Float]]  # sampler, t
 
 
 class Pilot(NamedTuple):
-    """Who is judged in a deployment: actors by what is said of them, theta [P] for all of them. before: how the first
-    of them adapts to each task before its attempt, and again when it has changed, while the attempt stands still."""
+    """Who is judged in a deployment: actors by what is said of them, theta [P] for all of them. before: how some of
+    them adapt to each task before its attempt, and again when it has changed, while the attempt stands still."""
 
     problem: Problem
     actors: Mapping[str, Actor]
     theta: Float
-    before: Before | None = None
+    before: Mapping[str, Before] = MappingProxyType({})
 
 
 def ppo_pilot(folder: Path) -> Pilot:
@@ -135,11 +139,19 @@ def ppo_pilot(folder: Path) -> Pilot:
 
 
 def online_pilot(run: Run) -> Pilot:
-    """A learner that adapts while it acts, and the same that does not."""
+    """A learner that adapts while it acts, the same that does not, and the same that is told what to believe."""
     learner, problem, _ = load_learner(run)
     actor = actor_of(learner)
     assert isinstance(actor, Actor)
-    return Pilot(problem, {"": actor, ZERO: Actor(actor.graph)}, learner.theta.detach().numpy())
+    assert isinstance(learner.network, Informed)
+    network, theta, prior = learner.network, learner.theta.detach(), Prior.of(problem.space)
+
+    def told(sampler: Sampler, tasks: Sequence[Task], key: int) -> Sequence[Float]:
+        beliefs = [knowing(prior.truth(problem.space, task)) for task in tasks]
+        return [network.believing(theta, torch.from_numpy(belief)).numpy() for belief in beliefs]
+
+    still = Actor(actor.graph)
+    return Pilot(problem, {"": actor, ZERO: still, TOLD: still}, theta.numpy(), {TOLD: told})
 
 
 def guided_pilot(run: Run) -> Pilot:
@@ -151,7 +163,7 @@ def guided_pilot(run: Run) -> Pilot:
     def before(sampler: Sampler, tasks: Sequence[Task], key: int) -> Sequence[Float]:
         return list(Evaluator(learner, problem, sampler).taught((tasks, (SEED, BEFORE + key))))
 
-    return Pilot(problem, {"": actor, ZERO: actor}, learner.theta.detach().numpy(), before)
+    return Pilot(problem, {"": actor, ZERO: actor}, learner.theta.detach().numpy(), {"": before})
 
 
 def deployed(
@@ -181,10 +193,10 @@ def deployed(
                 for index, (row, those) in enumerate(rows.items()):
                     thetas: Sequence[Float] = [theta] * tasks
                     later: Sequence[Float | None] = [None] * tasks
-                    if before and not said:
-                        thetas = before(sampler, [task for task, _ in those], index)
+                    if said in before:
+                        thetas = before[said](sampler, [task for task, _ in those], index)
                         if changed := [then[1] for _, then in those if then]:
-                            later = before(sampler, changed, index + len(rows))
+                            later = before[said](sampler, changed, index + len(rows))
                     trials = [
                         replace(attempt(deployment, row, number, world, said, own), after=after)
                         for number, (world, own, after) in enumerate(zip(those, thetas, later, strict=True))

@@ -10,7 +10,7 @@ from typing import Any, Literal
 from envs.deployment import HELDOUT, ROOM, SUITE
 from metarl.config import ONLINE, Config, default
 from metarl.evidence.cell import RIVALS, Cell, by_learner, by_ppo, rivals
-from metarl.evidence.judges import ZERO, deployed, guided_pilot, online_pilot, ppo_pilot
+from metarl.evidence.judges import TOLD, ZERO, deployed, guided_pilot, online_pilot, ppo_pilot
 
 SEEDS = (0, 1, 2)
 TASKS = 40  # worlds of every row
@@ -22,6 +22,7 @@ COLUMNS = {  # of a table: whose verdicts, and what is said of them
     "with history": ("domain-randomization-history", ""),
     "belief, 0 steps": ("belief", ZERO),
     "belief": ("belief", ""),
+    "belief, told": ("belief", TOLD),
     "rma": ("rma", ""),
     "metasgd, 0 steps": ("metasgd", ZERO),
     "metasgd": ("metasgd", ""),

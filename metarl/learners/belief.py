@@ -85,7 +85,8 @@ class Belief:
     In an attempt the policy is told nothing, the truth, or what was inferred on the way: the last as often as the
     training has progressed, for at first there is little to infer from, and what is inferred changes faster than the
     policy can learn to use it. The critic, which no robot needs, is always told the truth beside it (as in Pinto et al.
-    2018, "Asymmetric actor critic").
+    2018, "Asymmetric actor critic"). Of a robot that is its own mirror image (`envs.symmetry`) policy and critic are
+    so, too, and half of the windows are learned from as in a mirror: every attempt teaches as much as two.
     """
 
     def __init__(

@@ -17,7 +17,17 @@ from metarl.checkpoint import Run
 from metarl.config import DEFAULTS, default
 from metarl.evidence import deployment, papers, places, robots, room
 from metarl.evidence.cell import Cell, by_learner, by_ppo, failures, seeds_of
-from metarl.evidence.judges import ZERO, adapted, deployed, guided_pilot, ppo_pilot, remembered, rival
+from metarl.evidence.judges import (
+    TOLD,
+    ZERO,
+    adapted,
+    deployed,
+    guided_pilot,
+    online_pilot,
+    ppo_pilot,
+    remembered,
+    rival,
+)
 from metarl.evidence.tables import pooled, spread
 from metarl.files import write_json
 from metarl.sb3 import Settings
@@ -174,6 +184,18 @@ def test_who_adapts_before_an_attempt_is_judged_with_and_without(tmp_path: Path)
     run = Run(tmp_path / "runs" / "deployment/small/metasgd/0")
     again = judge(run, 0)["values"]
     assert again == found["values"], "the same worlds, motions and attempts"
+
+
+def test_who_adapts_while_it_works_is_judged_without_too_and_told_the_truth(tmp_path: Path):
+    small = {"hidden": (8,), "tasks": 3, "context": 4, "iterations": 2, "batches": 2, "passes": 2}
+    options = {"horizon": 60, "unknown": ("payload",)}
+    config = replace(default("belief"), env="metarl/A1Walk-v0", options=options, **small)  # type: ignore[arg-type]
+    job = Deployment("metarl/A1Walk-v0", "small", 1.0, {"laden": Row({"payload": (4, 5)}, {"payload": (0, 1)})})
+    judge = partial(deployed, online_pilot, deployment=job, tasks=3, draws={"heldout": ("pybullet", HELDOUT)})
+    found = by_learner("deployment/small/belief/0", config, judge).run(tmp_path / "runs", tmp_path, 0, QUIET)
+    returns = {said: rows["laden"]["return"] for said, rows in found["values"].items()}
+    assert set(returns) == {"heldout", f"heldout{ZERO}", f"heldout{TOLD}"}
+    assert len(set(returns.values())) == 3
 
 
 @pytest.mark.parametrize(("by", "sign"), [("return", 1), ("error", -1)])
