@@ -130,10 +130,13 @@ def film(name: str, row: str, runs: Path, out: Path, columns: Sequence[str] = FI
 def section(name: str, draw: str, made: Sequence[Cell], docs: Path) -> str:
     """One table of the page, and what it comes to."""
     place, suite, found = PLACES[name], SUITE[name], _found(name, made, docs)
-    seeds = min((len(verdicts) for verdicts in found.values() if verdicts), default=0)
+    compared = [found[COLUMNS[column][0]] for column in (*UNADAPTED, place.adapt[0], "oracle")]
+    seeds = min((len(verdicts) for verdicts in compared if verdicts), default=0)
     those = {label: verdicts[:seeds] for label, verdicts in found.items() if verdicts}
+    fewer = "".join(f", {label} {len(each)}" for label, each in those.items() if len(each) < seeds)
     rows = {row: Met.of(place, those, draw, row) for row in suite.rows}
-    says = f"## {suite.says}\n\n{WHERE[draw]}: `{suite.env}`, {place.steps:,} control steps each, seeds: {seeds}.\n\n"
+    trained = f"{place.steps:,} control steps each, seeds: {seeds}{fewer}"
+    says = f"## {suite.says}\n\n{WHERE[draw]}: `{suite.env}`, {trained}.\n\n"
     falls = " (falls)" if any(fell.any() for met in rows.values() for fell in met.falls.values()) else ""
     header = [f"{place.by}{place.unit}{falls}", *place.columns, "closed"]
     return says + table(header, [_line(row, met) for row, met in rows.items()]) + _summary(place, [*rows.values()])

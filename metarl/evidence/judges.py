@@ -174,10 +174,11 @@ def deployed(
     deployment: Deployment,
     tasks: int,
     draws: Mapping[str, tuple[str, int]],
+    saying: Sequence[str] = ("",),
 ) -> Verdict:
     """One attempt in each world of every row: returns, errors at the end, falls, and what each second brought.
 
-    draws: by name, the engine and which draw of the rows.
+    draws: by name, the engine and which draw of the rows. saying: which of the pilot's actors.
     """
     torch.set_num_threads(1)
     problem, actors, theta, before = pilot(trained)
@@ -188,7 +189,7 @@ def deployed(
         options = {**problem.options, "horizon": horizon, "engine": engine}
         rows = worlds(deployment, problem.space, tasks, draw)
         with closing(make_sampler(problem.env, actors, workers, options)) as sampler:
-            for said in actors:
+            for said in saying:
                 values[f"{name}{said}"] = {}
                 for index, (row, those) in enumerate(rows.items()):
                     thetas: Sequence[Float] = [theta] * tasks

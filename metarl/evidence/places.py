@@ -94,7 +94,9 @@ def _cells(name: str, place: Place, seed: int) -> Iterator[Cell]:
         yield replace(made, settings={"policy": asdict(settings), **judged, "draws": ROOMS})
     for label in place.adapt:
         config, pilot = _config(deployment.env, place, label, seed), online_pilot if label in ONLINE else guided_pilot
-        made = by_learner(f"deployment/{name}/{label}/{seed}", config, partial(judge, pilot, draws=DRAWS))
+        saying = [said for named, said in COLUMNS.values() if named == label]
+        judged_so = partial(judge, pilot, draws=DRAWS, saying=saying)
+        made = by_learner(f"deployment/{name}/{label}/{seed}", config, judged_so)
         yield replace(made, settings={"learner": config.to_dict(), **judged, "draws": DRAWS})
 
 

@@ -32,6 +32,7 @@ from metarl.evidence.tables import pooled, spread
 from metarl.files import write_json
 from metarl.sb3 import Settings
 
+IN_PYBULLET = {"heldout": ("pybullet", HELDOUT)}
 FIGURES = ("return", "error", "seconds")
 QUIET = Console(file=io.StringIO())
 SMALL = replace(
@@ -176,7 +177,7 @@ def test_a_policy_is_judged_row_by_row_and_filmed(tmp_path: Path, monkeypatch: p
 def test_who_adapts_before_an_attempt_is_judged_with_and_without(tmp_path: Path):
     config = replace(DEFAULTS["demonstration"], iterations=2, tasks=2, episodes=2, query=1, hidden=(8,))
     job = Deployment("metarl/PandaReach-v0", "small", 1.0, {"turned": Row({"camera_yaw": (0.5, 1)})})
-    judge = partial(deployed, guided_pilot, deployment=job, tasks=3, draws={"heldout": ("pybullet", HELDOUT)})
+    judge = partial(deployed, guided_pilot, deployment=job, tasks=3, draws=IN_PYBULLET, saying=("", ZERO))
     found = by_learner("deployment/small/metasgd/0", config, judge).run(tmp_path / "runs", tmp_path, 0, QUIET)
     errors = {said: rows["turned"]["error"] for said, rows in found["values"].items()}
     assert set(errors) == {"heldout", f"heldout{ZERO}"}
@@ -191,7 +192,7 @@ def test_who_adapts_while_it_works_is_judged_without_too_and_told_the_truth(tmp_
     options = {"horizon": 60, "unknown": ("payload",)}
     config = replace(default("belief"), env="metarl/A1Walk-v0", options=options, **small)  # type: ignore[arg-type]
     job = Deployment("metarl/A1Walk-v0", "small", 1.0, {"laden": Row({"payload": (4, 5)}, {"payload": (0, 1)})})
-    judge = partial(deployed, online_pilot, deployment=job, tasks=3, draws={"heldout": ("pybullet", HELDOUT)})
+    judge = partial(deployed, online_pilot, deployment=job, tasks=3, draws=IN_PYBULLET, saying=("", ZERO, TOLD))
     found = by_learner("deployment/small/belief/0", config, judge).run(tmp_path / "runs", tmp_path, 0, QUIET)
     returns = {said: rows["laden"]["return"] for said, rows in found["values"].items()}
     assert set(returns) == {"heldout", f"heldout{ZERO}", f"heldout{TOLD}"}
