@@ -12,7 +12,8 @@ from robots.spec import Array, Leg, RobotSpec
 
 PLACE = (1.0, -1.0, 1.0)  # signs of what has a direction: places, velocities, gravity
 TURN = (-1.0, 1.0, -1.0)  # and of what has an axis: rates and angles of turning
-CLOSE = 0.1  # how far an image may be off, as a share of its length: bodies are not built to the micrometre
+# How far an image may be off, as a share of its length, or an angle [rad]: bodies are not built to the micrometre.
+CLOSE = 0.1
 
 
 @dataclass(frozen=True)
