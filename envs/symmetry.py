@@ -19,8 +19,6 @@ from robots.spec import RobotSpec
 
 SEEN = {"angular_velocity": TURN, "gravity": PLACE, "velocity_command": (1.0, -1.0, -1.0)}
 UNKNOWN = {"gyro_bias": TURN, "imu_mount": TURN, "payload_at": PLACE[:2], "gravity_tilt": TURN[:2]}
-EACH_JOINT = ("joint_zero",)  # unknown in each joint; and what is unknown as a share of each joint's own:
-EACH_SHARE = ("joint_strength",)
 NAMES_JOINT = ("weak_joint", "reversed")
 EVEN = (  # one number that is the same on either side
     "strength", "weak_strength", "battery", "delay", "observation_delay", "damping", "joint_friction", "payload",
@@ -84,8 +82,7 @@ def _code(parameter: Parameter | Choice, each: Mirror) -> Mirror | None:
         return Mirror((0, *(1 + source for source in each.sources)), (1.0,) * parameter.code)
     if name in EVEN:
         return Mirror.of((1.0,) * parameter.code)
-    if name in EACH_SHARE:
+    if name == "joint_strength":
         return each.unsigned
-    if not isclose(parameter.low, -parameter.high):
-        return None
-    return each if name in EACH_JOINT else Mirror.of(UNKNOWN[name]) if name in UNKNOWN else None
+    signed = {"joint_zero": each} | {known: Mirror.of(signs) for known, signs in UNKNOWN.items()}
+    return signed.get(name) if isclose(parameter.low, -parameter.high) else None

@@ -67,7 +67,8 @@ MODELS: Mapping[str, Model] = {
     "a1-walk": Model(
         "A1 walks as fast as it is told. While it walks it infers every half second, from the errors of its forecasts, "
         "what its body and its senses are like: joint zeros, payload, friction, IMU mount, delay. Mind the tables: the "
-        "steps help most where joint zeros are off, and hardly or not at all with a payload or on slippery ground.",
+        "steps help most where joint zeros are off, and do a little harm with a payload and, in MuJoCo, on slippery "
+        "ground.",
         _walk,
     ),
     "panda-reach": Model(
