@@ -19,14 +19,16 @@ SHARP = 10.0  # about the strength at the start: from 1.7, where all slots are r
 class MANN(Remembering):
     """Memory-augmented network with least recently used access (Santoro et al. 2016, arXiv 1605.06065).
 
-    Each of `reads` heads has a key [width] from a GRU controller. In this order, a step
+    Each of `reads` heads has a key and a note [width] from a GRU controller. In this order, a step
     1. empties the least used slots, as many as there are heads,
-    2. adds each key with weight gate * (this head's read weight of the step before) + (1 - gate) * (its least used
+    2. adds each note with weight gate * (this head's read weight of the step before) + (1 - gate) * (its least used
        slot): what is learned now joins what was recalled last, or takes a fresh place,
     3. reads by the softmax of strength * cosine similarity, key against slots,
     4. lets usage fade by `decay` and adds the weights of this step's reading and writing.
     Read vectors go to the heads beside the hidden state, and to the controller at the next step. Unlike the paper, the
-    controller is a GRU, similarity has a learned strength, and head i takes the i-th least used slot instead of all.
+    controller is a GRU, similarity has a learned strength, head i takes the i-th least used slot instead of all, and
+    a note is written rather than the key, as in a neural Turing machine (Graves et al. 2014): what a step has to say
+    of the one before is not what it asks for now.
     """
 
     hidden: int = 64
@@ -44,7 +46,7 @@ class MANN(Remembering):
 
     @property
     def body(self) -> Table:
-        access = self.reads * (self.width + 2)
+        access = self.reads * (2 * self.width + 2)
         return {
             **gru_table(self.inputs, self.hidden),
             "read": (3 * self.hidden, self.reads * self.width),
@@ -73,15 +75,15 @@ class MANN(Remembering):
         drive = torch.addmm(perceived, state["read"].flatten(1), weights["read"].T)
         hidden = gru(weights, drive, state["hidden"])
         access = torch.addmm(weights["access_bias"], hidden, weights["access"].T)
-        keys, knobs = torch.split(access, [self.reads * self.width, 2 * self.reads], -1)
+        vectors, knobs = torch.split(access, [2 * self.reads * self.width, 2 * self.reads], -1)
+        key, note = torch.tanh(vectors).reshape(-1, 2, self.reads, self.width).unbind(1)
         gate, strength = knobs.chunk(2, -1)
         gate, strength = torch.sigmoid(gate).unsqueeze(-1), 1 + softplus(SHARP + strength).unsqueeze(-1)
-        key = torch.tanh(keys).reshape(-1, self.reads, self.width)
         least = self._least(state["usage"])
         write = torch.lerp(least, state["weight"], gate)
         slots = state["slots"] * (1 - least.sum(1)).unsqueeze(-1)
         for head in range(self.reads):  # products and sums: torch.bmm of such small matrices takes thrice the time
-            slots = torch.addcmul(slots, write[:, head].unsqueeze(-1), key[:, head].unsqueeze(1))
+            slots = torch.addcmul(slots, write[:, head].unsqueeze(-1), note[:, head].unsqueeze(1))
         weight = torch.softmax(strength * similarity(key, slots), -1)
         read = torch.stack([(part.unsqueeze(-1) * slots).sum(1) for part in weight.unbind(1)], 1)
         # Only the choice of a slot depends on usage, and that has no slope.

@@ -9,6 +9,7 @@ from metarl.memory import Pieces, pieces
 
 NETWORK = MANN(3, 2, False, hidden=4, slots=5, width=3, decay=0.8)
 KEY = torch.tensor([0.9, -0.5, 0.1])
+NOTE = torch.tensor([0.2, 0.6, -0.8])
 SLOTS = torch.tensor([[0.9, -0.5, 0.1], [0.2, 0.9, 0.3], [-0.4, 0.1, 0.8], [0.7, 0.7, -0.7], [-0.9, 0.5, -0.1]])
 BEFORE = torch.tensor([0.0, 0.7, 0.2, 0.1, 0.0])  # read weights of the step before, not those that KEY will get
 USAGE = torch.tensor([0.5, 0.9, 0.6, 0.1, 0.7])
@@ -16,12 +17,12 @@ LEAST = 3
 
 
 def taken(gate: float, strength: float = 3.0, network: MANN = NETWORK, **state: Tensor) -> Pieces:
-    """The state after one step of a network whose key is KEY, whatever it sees."""
+    """The state after one step of a network that asks for KEY and writes NOTE, whatever it sees."""
     theta = network.initial(torch.Generator().manual_seed(0))
     weights = pieces("theta", theta, network.weights)
     weights["access"].zero_()
     raw = torch.tensor(gate).clamp(1e-6, 1 - 1e-6).logit(), torch.tensor(strength - 1).expm1().log() - SHARP
-    weights["access_bias"].copy_(torch.cat([KEY.atanh(), torch.stack(raw)]))
+    weights["access_bias"].copy_(torch.cat([KEY.atanh(), NOTE.atanh(), torch.stack(raw)]))
     before = {name: torch.zeros(shape) for name, shape in network.state.items()} | state
     memory = torch.cat([before[name].flatten() for name in network.state])
     _, memory = network.step(theta, memory, torch.zeros(3), torch.zeros(4))
@@ -32,18 +33,18 @@ def full(**changes: Tensor) -> dict[str, Tensor]:
     return {"slots": SLOTS, "weight": BEFORE[None], "usage": USAGE, **changes}
 
 
-def test_keys_join_what_was_read_the_step_before():
+def test_notes_join_what_was_read_the_step_before():
     after = taken(gate=1.0, **full())
     kept = SLOTS.clone()
     kept[LEAST] = 0
-    torch.testing.assert_close(after["slots"], kept + BEFORE[:, None] * KEY, rtol=0, atol=1e-5)
+    torch.testing.assert_close(after["slots"], kept + BEFORE[:, None] * NOTE, rtol=0, atol=1e-5)
     assert after["weight"][0].argmax() == 0  # what is read now is another slot: the one like the key
     assert (after["weight"][0] - BEFORE).abs().max() > 0.3
 
 
-def test_new_keys_replace_the_least_used_slot_and_leave_the_others():
+def test_new_notes_replace_the_least_used_slot_and_leave_the_others():
     after = taken(gate=0.0, **full())
-    torch.testing.assert_close(after["slots"][LEAST], KEY, rtol=0, atol=1e-5)
+    torch.testing.assert_close(after["slots"][LEAST], NOTE, rtol=0, atol=1e-5)
     others = [slot for slot in range(5) if slot != LEAST]
     torch.testing.assert_close(after["slots"][others], SLOTS[others], rtol=0, atol=1e-5)
 
@@ -54,7 +55,7 @@ def test_the_least_used_slot_is_emptied_before_writing(gate: float):
     weight[0, LEAST] = 0.5
     after = taken(gate, **full(weight=weight))
     share = gate * 0.5 + (1 - gate)
-    torch.testing.assert_close(after["slots"][LEAST], share * KEY, rtol=0, atol=1e-5)
+    torch.testing.assert_close(after["slots"][LEAST], share * NOTE, rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("gate", [0.0, 0.3, 1.0])
