@@ -28,7 +28,8 @@ class MANN(Remembering):
     Read vectors go to the heads beside the hidden state, and to the controller at the next step. Unlike the paper, the
     controller is a GRU, similarity has a learned strength, head i takes the i-th least used slot instead of all, and
     a note is written rather than the key, as in a neural Turing machine (Graves et al. 2014): what a step has to say
-    of the one before is not what it asks for now.
+    of the one before is not what it asks for now. Of 40 answers about eight keys (`docs/papers.md`) 30 are right so,
+    14 where the key is written.
     """
 
     hidden: int = 64

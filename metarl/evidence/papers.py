@@ -245,6 +245,13 @@ PUBLISHED = {  # Duan et al. 2016 and Mishra et al. 2018
 }
 
 
+TRIALS = """
+Learners draw their actions, over 10,000 trials (MDPs 4,000); references are computed here, likewise. In an MDP, `snail`
+looks up what it lived in the same state, and knows how to after 7 million steps. A GRU has to hold what is known of 50
+choices in one vector: after 30 million `rl2` still gains, by one in three million. `mann` had 12 million.
+"""
+
+
 def _trials(of: Of) -> str:
     lines = []
     for name, published in PUBLISHED.items():
@@ -257,7 +264,7 @@ def _trials(of: Of) -> str:
     return (
         "## Bandits (pulls, arms) and random MDPs (episodes): reward of a trial\n\n"
         + table(["task", "learner", "seeds", "reward", "published", "minutes"], lines)
-        + "\nLearners draw their actions, over 10,000 trials (MDPs 4,000); references are computed here, likewise.\n"
+        + TRIALS
     )
 
 
