@@ -248,7 +248,7 @@ PUBLISHED = {  # Duan et al. 2016 and Mishra et al. 2018
 TRIALS = """
 Learners draw their actions, over 10,000 trials (MDPs 4,000); references are computed here, likewise. In an MDP, `snail`
 looks up what it lived in the same state, and knows how to after 7 million steps. A GRU has to hold what is known of 50
-choices in one vector: after 30 million `rl2` still gains, by one in three million. `mann` had 12 million.
+choices in one vector: after 30 million `rl2` still gains, by one in four million. `mann` had 12 million.
 """
 
 
