@@ -50,6 +50,10 @@ SHIFTED: Faults = {"camera_shift": (0.08, 0.15)}  # [m]
 TURNED: Faults = {"camera_yaw": (0.52, 1.04)}  # [rad]
 ASKEW: Faults = {**SHIFTED, **TURNED}
 LADEN: Faults = {"payload": (4, 5), **WEAK}
+ROUGH: Faults = {"level": (0.25, 0.35)}
+SLOPES: Faults = {**ROUGH, "ground": (1, 2)}
+SAME_ROUGH: Faults = {"level": (0.3, 0.3)}  # before and after a change
+SHAPES: Faults = {"object": (1, 16)}  # any but the box
 SUITE = {
     "a1": Deployment(
         "metarl/A1Field-v0",
@@ -73,6 +77,40 @@ SUITE = {
             "nominal, then payload and motor": Row({}, LADEN),
             f"{BEYOND}joint zeros off by 0.3 to 0.4 rad": Row({"joint_zero": (0.3, 0.4)}),
             f"{BEYOND}payload 5 to 6 kg and zeros": Row({"payload": (5, 6), **ZEROS}),
+        },
+    ),
+    "a1-uneven": Deployment(
+        "metarl/A1FieldUneven-v0",
+        "A1 walks at 0.3 to 0.6 m/s on rough ground and slopes",
+        seconds=8.0,
+        rows={
+            "rough": Row(ROUGH),
+            "slopes": Row(SLOPES),
+            "rough, payload 4 to 5 kg": Row({**ROUGH, "payload": (4, 5)}),
+            "rough, a motor at 30 to 40 %": Row({**ROUGH, **WEAK}),
+            "rough, joint zeros off by 0.1 to 0.2 rad": Row({**ROUGH, "joint_zero": (0.1, 0.2)}),
+            "slopes, joint zeros off by 0.1 to 0.2 rad": Row({**SLOPES, "joint_zero": (0.1, 0.2)}),
+            "rough, IMU and zeros": Row({**ROUGH, "imu_mount": (0.15, 0.2), **ZEROS}),
+            "rough, zeros, payload and motor": Row({**ROUGH, **ZEROS, **LADEN}),
+            "rough, then zeros": Row(SAME_ROUGH, {**SAME_ROUGH, **ZEROS}),
+            f"{BEYOND}rougher, and zeros": Row({"level": (0.38, 0.42), **ZEROS}),
+        },
+    ),
+    "a1-turn": Deployment(
+        "metarl/A1FieldTurn-v0",
+        "A1 turns at up to 0.8 rad/s, at 0 to 0.3 m/s on flat ground",
+        seconds=8.0,
+        rows={
+            "nominal": Row({}),
+            "payload 4 to 5 kg": Row({"payload": (4, 5)}),
+            "friction 0.4 to 0.5": Row({"friction": (0.4, 0.5)}),
+            "a motor at 30 to 40 %": Row(WEAK),
+            "joint zeros off by 0.1 to 0.2 rad": Row({"joint_zero": (0.1, 0.2)}),
+            "joint zeros off by 0.2 to 0.3 rad": Row({"joint_zero": (0.2, 0.3)}),
+            "IMU and zeros": Row({"imu_mount": (0.15, 0.2), **ZEROS}),
+            "zeros, payload and motor": Row({**ZEROS, **LADEN}),
+            "nominal, then zeros": Row({}, ZEROS),
+            f"{BEYOND}joint zeros off by 0.3 to 0.4 rad": Row({"joint_zero": (0.3, 0.4)}),
         },
     ),
     "mini-cheetah": Deployment(
@@ -111,6 +149,53 @@ SUITE = {
             "camera, zeros and payload": Row({**ASKEW, "joint_zero": (0.02, 0.05), "payload": (0.7, 1)}),
             "nominal, then a knock at the camera": Row({}, ASKEW),
             f"{BEYOND}camera turned by 65 to 85°": Row({"camera_yaw": (1.13, 1.48)}),
+        },
+    ),
+    "push": Deployment(
+        "metarl/PandaPush-v0",
+        "Panda pushes things of unknown mass, friction and shape",
+        seconds=4.0,
+        rows={
+            "nominal": Row({}),
+            "another shape": Row(SHAPES),
+            "another shape of 0.4 to 0.5 kg": Row({**SHAPES, "object_mass": (0.4, 0.5)}),
+            "friction of the thing 0.9 to 1": Row({"object_friction": (0.9, 1)}),
+            "joint zeros off by 0.01 to 0.02 rad": Row({"joint_zero": (0.01, 0.02)}),
+            "motors at 60 to 70 %": Row({"strength": (0.6, 0.7)}),
+            "delay 30 to 40 ms": Row({"delay": (0.03, 0.04)}),
+            "heavy and rough, zeros, motors": Row(
+                {
+                    "object_mass": (0.4, 0.5),
+                    "object_friction": (0.9, 1),
+                    "joint_zero": (0.01, 0.02),
+                    "strength": (0.6, 0.7),
+                }
+            ),
+            "nominal, then zeros and motors": Row({}, {"joint_zero": (0.01, 0.02), "strength": (0.6, 0.7)}),
+            f"{BEYOND}0.5 to 0.6 kg": Row({"object_mass": (0.51, 0.6)}),
+        },
+    ),
+    "slide": Deployment(
+        "metarl/PandaSlide-v0",
+        "Panda strikes a puck of unknown mass and friction out of its reach",
+        seconds=4.0,
+        rows={
+            "nominal": Row({}),
+            "puck of 0.3 to 0.4 kg": Row({"object_mass": (0.3, 0.4)}),
+            "friction of the puck 0.05 to 0.055": Row({"object_friction": (0.05, 0.055)}),
+            "friction of the puck 0.085 to 0.09": Row({"object_friction": (0.085, 0.09)}),
+            "joint zeros off by 0.01 to 0.02 rad": Row({"joint_zero": (0.01, 0.02)}),
+            "motors at 60 to 70 %": Row({"strength": (0.6, 0.7)}),
+            "delay 30 to 40 ms": Row({"delay": (0.03, 0.04)}),
+            "heavy and rough, zeros, motors": Row(
+                {
+                    "object_mass": (0.3, 0.4),
+                    "object_friction": (0.08, 0.09),
+                    "joint_zero": (0.01, 0.02),
+                    "strength": (0.6, 0.7),
+                }
+            ),
+            f"{BEYOND}friction of the puck 0.04 to 0.05": Row({"object_friction": (0.041, 0.049)}),
         },
     ),
 }

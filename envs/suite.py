@@ -36,7 +36,7 @@ def a1_uneven(render_mode: str | None = None, engine: str = "pybullet", **asked:
 
 
 def a1_field(render_mode: str | None = None, engine: str = "pybullet", **asked: Any) -> RobotEnv:
-    """A1 on flat ground with all that misleads its senses or tires its legs, at once.
+    """A1 with all that misleads its senses or tires its legs, at once; on flat ground, unless asked otherwise.
 
     What is `asked` are fields of `envs.legged.Walk`, in place of those here.
     """

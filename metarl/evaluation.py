@@ -97,8 +97,7 @@ class Evaluator:
         scores, lived, spent = [self.attempts(where, episodes, ACTOR, thetas)], [], [0]
         for step in range(steps):
             if isinstance(learner, BySearch):
-                keys = [(*where[1], index) for index in range(tasks)]
-                thetas, found = search_round(learner.search, self.sampler, where[0], keys, thetas, step)
+                thetas, found = self._searched(learner, where, thetas, step)
                 spent.append(spent[-1] + found.mask.shape[1])
             else:
                 lived.append(self.experience(where, step, thetas))
@@ -109,12 +108,22 @@ class Evaluator:
         return [self.row(score, *row, length) for score, row in zip(scores, enumerate(spent), strict=True)], lived
 
     def taught(self, where: Where) -> Thetas:
-        """Each task's theta after all the inner steps of training, on what was gathered before the first."""
-        thetas = self.learner.theta.detach().expand(len(where[0]), -1).numpy()
-        lived = self.experience(where, 0, thetas)
+        """Each task's theta after all the inner steps of training: on guided motions gathered once, or on attempts made
+        anew before each."""
+        learner, tasks = self.learner, len(where[0])
+        thetas, lived = learner.theta.detach().expand(tasks, -1).numpy(), list[Episodes]()
         for step in range(self.config.inner_steps):
+            if isinstance(learner, BySearch):
+                thetas, _ = self._searched(learner, where, thetas, step)
+                continue
+            if not (lived and self.guided):
+                lived = self.experience(where, step, thetas)
             thetas = self._step(thetas, step, lived)
         return thetas
+
+    def _searched(self, learner: BySearch, where: Where, thetas: Thetas, turn: int) -> tuple[Thetas, Episodes]:
+        keys = [(*where[1], index) for index in range(len(where[0]))]
+        return search_round(learner.search, self.sampler, where[0], keys, thetas, turn)
 
     def _step(self, thetas: Thetas, step: int, batches: Sequence[Episodes]) -> Thetas:
         """Every task's theta after one inner step in ONNX Runtime; not finite is not taken, as on the device."""

@@ -33,13 +33,15 @@ Judge = Callable[[Path, int], Verdict]  # of a folder, with so many processes; p
 class Cell:
     """name: of the table, the row and the seed, as a path. settings: what the verdict depends on, plain values.
 
-    train: into a folder, with so many processes; it goes on with what is there already.
+    train: into a folder, with so many processes; it goes on with what is there already. of: the cell whose training
+    this one judges in its own way, where it is not its own.
     """
 
     name: str
     settings: Mapping[str, Any]
     train: Callable[[Path, int, Console], None]
     judge: Judge
+    of: str = ""
 
     def file(self, docs: Path) -> Path:
         return docs / f"{self.name}.json"
@@ -55,7 +57,7 @@ class Cell:
 
         That training diverged is a verdict, too.
         """
-        folder, diverged = runs / self.name, ""
+        folder, diverged = runs / (self.of or self.name), ""
         with timed(folder):
             try:
                 self.train(folder, workers, console)

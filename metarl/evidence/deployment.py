@@ -18,8 +18,8 @@ from envs.deployment import HELDOUT, SUITE, worlds
 from metarl.checkpoint import Run
 from metarl.config import ONLINE
 from metarl.evidence.cell import Cell, Verdict, seeds_of
-from metarl.evidence.judges import attempt, online_pilot, ppo_pilot
-from metarl.evidence.places import COLUMNS, PLACES, SEEDS, TASKS, Place, cells
+from metarl.evidence.judges import CANDIDATES, ROUNDS, TRIES, ZERO, attempt, online_pilot, ppo_pilot
+from metarl.evidence.places import BY_TRIALS, COLUMNS, FEW, PLACES, SEEDS, TASKS, Place, cells
 from metarl.evidence.tables import table
 from metarl.sampling.worker import Worker
 from metarl.video import beside
@@ -47,7 +47,22 @@ one seed, they do not hold the luck of training. `make evidence-next` runs the n
 """
 FILMED = ("domain-randomization", "belief, 0 steps", "belief", "oracle")
 WHERE = {"heldout": "In PyBullet", "mujoco": "In MuJoCo, where nothing was trained"}
-
+TRIED = {  # columns: whose verdicts, and what is said of them
+    "domain-randomization": ("domain-randomization", ""),
+    "fine-tuned": ("finetune", ""),
+    "climbing": ("climb", ""),
+    "maml, 0 steps": ("maml", ZERO),
+    "maml": ("maml", ""),
+    "belief": ("belief", ""),
+    "oracle": ("oracle", ""),
+}
+BY_TRIALS_HEAD = """Against those who first make attempts in the world as it is, and are told the reward of each,
+before the one that counts ({says}, in PyBullet, {of}): domain randomization's policy fine-tuned by {rounds} plain
+gradient steps on {tries} attempts each, or climbing by {rounds} rounds that keep the best of {candidates} candidates;
+and `maml`, which was trained for one step on {attempts}, with as much simulation as the others. {attempts} attempts
+are {seconds} of motion, the {climbed} of climbing {climbed_seconds}; after a change they are made again, while the
+attempt that counts stands still. `belief` has no such attempts, and is told no reward. Sizes of steps and of
+perturbations are the best on training tasks."""
 ACROSS = 5  # panels of a picture
 
 
@@ -59,6 +74,8 @@ def markdown(docs: Path) -> str:
         sections.append(section(name, draw, made, docs))
         if _begun(name, made, docs):
             sections.append(f"![Reward in each second, row by row]({_picture(name, draw)})\n")
+        if PLACES[name].trials and draw == "heldout":
+            sections.append(_by_trials(name, made, docs))
     return HEAD.format(tasks=TASKS, clear=CLEAR) + "\n".join(sections)
 
 
@@ -130,7 +147,7 @@ def film(name: str, row: str, runs: Path, out: Path, columns: Sequence[str] = FI
 def section(name: str, draw: str, made: Sequence[Cell], docs: Path) -> str:
     """One table of the page, and what it comes to."""
     place, suite, found = PLACES[name], SUITE[name], _found(name, made, docs)
-    compared = [found[COLUMNS[column][0]] for column in (*UNADAPTED, place.adapt[0], "oracle")]
+    compared = [found[COLUMNS[column][0]] for column in (*UNADAPTED, *place.adapt[:1], "oracle")]
     seeds = min((len(verdicts) for verdicts in compared if verdicts), default=0)
     those = {label: verdicts[:seeds] for label, verdicts in found.items() if verdicts}
     fewer = "".join(f", {label} {len(each)}" for label, each in those.items() if len(each) < seeds)
@@ -138,7 +155,7 @@ def section(name: str, draw: str, made: Sequence[Cell], docs: Path) -> str:
     trained = f"{place.steps:,} control steps each, seeds: {seeds}{fewer}"
     says = f"## {suite.says}\n\n{WHERE[draw]}: `{suite.env}`, {trained}.\n\n"
     falls = " (falls)" if any(fell.any() for met in rows.values() for fell in met.falls.values()) else ""
-    header = [f"{place.by}{place.unit}{falls}", *place.columns, "closed"]
+    header = [f"{place.by}{place.unit}{falls}", *place.columns, "closed" if place.adapt else "room"]
     return says + table(header, [_line(row, met) for row, met in rows.items()]) + _summary(place, [*rows.values()])
 
 
@@ -162,7 +179,7 @@ class Met:
     @property
     def complete(self) -> bool:
         """Whether all were judged that the others are compared with."""
-        return {self.place.adapt[0], *UNADAPTED, "oracle"} <= set(self.figures)
+        return {*self.place.adapt[:1], *UNADAPTED, "oracle"} <= set(self.figures)
 
     @property
     def room(self) -> bool:
@@ -190,16 +207,25 @@ class Met:
 def _line(row: str, met: Met) -> list[str]:
     names = met.place.columns
     told = [shown(met.figures[name], met.falls[name].mean()) if name in met.figures else "not run" for name in names]
-    closed = met.complete and met.room
-    return [row, *told, f"{met.gain(met.place.adapt[0])[0] / met.gain('oracle')[0]:.0%}" if closed else ""]
+    return [row, *told, _closed(met) if met.complete and met.room else ""]
+
+
+def _closed(met: Met) -> str:
+    """The share of the gap, or that there is one where nobody adapts."""
+    if not met.place.adapt:
+        return "room"
+    return f"{met.gain(met.place.adapt[0])[0] / met.gain('oracle')[0]:.0%}"
 
 
 def _summary(place: Place, rows: Sequence[Met]) -> str:
     """What was closed over the rows with room, and in how many of all rows it is sure to be hardly worse."""
-    column = place.adapt[0]
-    roomy = [row for row in rows if row.complete and row.room]
+    complete = [row for row in rows if row.complete]
+    roomy = [row for row in complete if row.room]
+    if complete and not place.adapt:
+        return f"\nThere is room in {len(roomy)} of {len(rows)} rows. Nobody adapts here.\n"
     if not roomy:
         return ""
+    column = place.adapt[0]
     gain, gap = (sum(row.gain(which)[0] for row in roomy) for which in (column, "oracle"))
     sure, unmoved = (sum(row.hardly_worse(which) for row in rows) for which in (column, f"{column}, 0 steps"))
     told = (
@@ -214,6 +240,35 @@ def _summary(place: Place, rows: Sequence[Met]) -> str:
         )
         told += f" Its steps bring {moved:+.1f} on average over all rows; being told the truth would bring {able:+.1f}."
     return f"\n{fill(told, 120)}\n"
+
+
+def _by_trials(name: str, made: Sequence[Cell], docs: Path) -> str:
+    """The table of those who learn from attempts, beside those who need none, in the worlds and seeds of the former."""
+    suite = SUITE[name]
+    found = {label: _by_seed(name, label, made, docs) for label, _ in TRIED.values()}
+    seeds = sorted(set.union(*(set(found[label]) for label in BY_TRIALS)))
+    spent = ROUNDS * TRIES, ROUNDS * (CANDIDATES + 1)
+    seconds = [f"{attempts * suite.seconds:.0f} s" for attempts in spent]
+    of = f"the first {FEW} worlds of each row, seeds: {', '.join(map(str, seeds)) or 'none yet'}"
+    says = BY_TRIALS_HEAD.format(
+        says=suite.says, of=of, rounds=ROUNDS, tries=TRIES, candidates=CANDIDATES + 1,
+        attempts=spent[0], seconds=seconds[0], climbed=spent[1], climbed_seconds=seconds[1],
+    )  # fmt: skip
+    figures: dict[str, dict[str, Array]] = {}
+    for column, (label, said) in TRIED.items():
+        if those := [found[label][seed] for seed in seeds if seed in found[label]]:
+            rows = {row: values(those, f"heldout{said}", row, "return")[:, :FEW] for row in suite.rows}
+            figures[column] = {**rows, "mean over rows": np.mean([*rows.values()], 0)}
+    lines = [
+        [row, *(f"{figures[column][row].mean():.1f}" if column in figures else "not run" for column in TRIED)]
+        for row in (*suite.rows, "mean over rows")
+    ]
+    return f"{fill(says, 120)}\n\n{table(['return', *TRIED], lines)}"
+
+
+def _by_seed(name: str, label: str, made: Sequence[Cell], docs: Path) -> dict[int, Verdict]:
+    found = seeds_of(made, f"deployment/{name}/{label}", docs)
+    return {int(verdict["cell"].rsplit("/", 1)[1]): verdict for verdict in found}
 
 
 def shown(figures: Array, fell: float) -> str:

@@ -20,10 +20,11 @@ from metarl.belief import Prior, knowing
 from metarl.checkpoint import Run, load_theta
 from metarl.config import default
 from metarl.episodes import Episodes, Float
-from metarl.evaluation import ATTEMPTS, EVALUATION, Evaluator, FineTuning, load_learner
+from metarl.evaluation import ATTEMPTS, EVALUATION, FINE_TUNING, TUNING, Evaluator, FineTuning, load_learner
 from metarl.graphs import act_graph
 from metarl.informed import Informed
-from metarl.learners.learner import ACTOR, ByGradient
+from metarl.learners.es_maml import ESMAML
+from metarl.learners.learner import ACTOR, ByGradient, BySearch
 from metarl.learners.maml import MAML
 from metarl.networks import MLP
 from metarl.objectives import Reward
@@ -38,10 +39,15 @@ from metarl.statistics import interval
 
 Verdict = dict[str, Any]
 Trained = TypeVar("Trained")  # what a pilot is opened from
+Made = TypeVar("Made", ByGradient, BySearch)
 SEED = 1  # of the tasks that are judged on: the same for every cell
 BEFORE = 2**31  # beyond any iteration, in the keys of what is learned from before an attempt
 ZERO = ", zero steps"  # said of who could have adapted
 TOLD = ", told"  # and of who is told the truth instead
+ROUNDS = 3  # of gradient steps or search, before an attempt
+TRIES = 5  # attempts before a gradient step
+CANDIDATES = 7  # that a round of climbing tries, beside what is best so far
+CLIMBING = (0.003, 0.01, 0.03, 0.1)  # sizes of its perturbations, to choose from on training tasks
 CHUNK = 1000  # trials at once
 
 
@@ -154,16 +160,58 @@ def online_pilot(run: Run) -> Pilot:
     return Pilot(problem, {"": actor, ZERO: still, TOLD: still}, theta.numpy(), {TOLD: told})
 
 
-def guided_pilot(run: Run) -> Pilot:
-    """A learner that adapts before an attempt, from guided motions, and the same that does not."""
+def adapted_pilot(run: Run) -> Pilot:
+    """A learner that adapts before an attempt, from guided motions or from attempts, and the same that does not."""
     learner, problem, _ = load_learner(run)
     assert isinstance(learner, ByGradient)
+    return _adapting(learner, problem)
+
+
+def finetuned_pilot(folder: Path) -> Pilot:
+    """A policy by PPO that takes plain gradient steps on the reward of attempts made before the one that counts."""
+    settings, problem, network, _, theta = _learned(folder)
+    base = replace(default("fomaml", "reward"), hidden=network.hidden, discount=settings.gamma, inner_steps=ROUNDS)
+
+    def tuned(size: float) -> ByGradient:
+        config = replace(base, episodes=TRIES, step_size=size)
+        return MAML(network, Reward(settings.gamma), config, torch.from_numpy(theta))
+
+    return _adapting(_best(tuned, FINE_TUNING["finetune"], problem), problem)
+
+
+def climbing_pilot(folder: Path) -> Pilot:
+    """A policy by PPO that tries perturbed parameters before the attempt that counts, and keeps the best."""
+    settings, problem, network, _, theta = _learned(folder)
+    base = replace(default("es_maml", "reward"), hidden=network.hidden, inner_steps=ROUNDS, climb=True)
+
+    def searching(sigma: float) -> BySearch:
+        config = replace(base, tries=CANDIDATES, sigma=sigma)
+        return ESMAML(network, Reward(settings.gamma), config, torch.from_numpy(theta))
+
+    return _adapting(_best(searching, CLIMBING, problem), problem)
+
+
+def _adapting(learner: ByGradient | BySearch, problem: Problem) -> Pilot:
     actor = Actor(act_graph(learner.network))
 
     def before(sampler: Sampler, tasks: Sequence[Task], key: int) -> Sequence[Float]:
         return list(Evaluator(learner, problem, sampler).taught((tasks, (SEED, BEFORE + key))))
 
-    return Pilot(problem, {"": actor, ZERO: actor}, learner.theta.detach().numpy(), {"": before})
+    actors = dict.fromkeys(("", ZERO, ACTOR), actor)
+    return Pilot(problem, actors, learner.theta.detach().numpy(), {"": before})
+
+
+def _best(make: Callable[[float], Made], sizes: Sequence[float], problem: Problem) -> Made:
+    """The one of these sizes that ends with the highest return on training tasks."""
+    where, ends = (draw_tasks(problem.space, "train", (SEED, TUNING), 20), (SEED, TUNING)), {}
+    for size in sizes:
+        learner = make(size)
+        with closing(
+            make_sampler(problem.env, {ACTOR: Actor(act_graph(learner.network))}, 0, problem.options)
+        ) as sampler:
+            evaluator = Evaluator(learner, problem, sampler)
+            ends[size] = evaluator.attempts(where, 2, ACTOR, evaluator.taught(where)).returns.mean()
+    return make(max(ends, key=lambda size: float(ends[size])))
 
 
 def deployed(

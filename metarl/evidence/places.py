@@ -10,12 +10,27 @@ from typing import Any, Literal
 from envs.deployment import HELDOUT, ROOM, SUITE
 from metarl.config import ONLINE, Config, default
 from metarl.evidence.cell import RIVALS, Cell, by_learner, by_ppo, rivals
-from metarl.evidence.judges import TOLD, ZERO, deployed, guided_pilot, online_pilot, ppo_pilot
+from metarl.evidence.judges import (
+    ROUNDS,
+    TOLD,
+    TRIES,
+    ZERO,
+    adapted_pilot,
+    climbing_pilot,
+    deployed,
+    finetuned_pilot,
+    online_pilot,
+    ppo_pilot,
+)
+from metarl.problem import Problem
+from metarl.sb3 import Settings
 
 SEEDS = (0, 1, 2)
 TASKS = 40  # worlds of every row
 DRAWS = {"heldout": ("pybullet", HELDOUT), "mujoco": ("mujoco", HELDOUT)}
 ROOMS = {"room": ("pybullet", ROOM), **DRAWS}  # the room map is of those who do not adapt
+FEW = 10  # worlds of every row, the first of those, for who needs many attempts in each
+BY_TRIALS = {"finetune": finetuned_pilot, "climb": climbing_pilot}  # what domain randomization's policy may do
 MOTIONS = 3  # guided ones, that are learned from before an attempt
 COLUMNS = {  # of a table: whose verdicts, and what is said of them
     "domain-randomization": ("domain-randomization", ""),
@@ -35,9 +50,10 @@ class Place:
     """How the policies for a deployment are trained, with everything unknown, and what they are compared by.
 
     steps: of simulation, for each. options: of the world, in training. start: a recorded policy, for all alike; nobody
-    is charged for its training. adapt: learners; whether the gap is closed is asked of the first. motion: length
-    [control steps] of a guided motion, for those that learn from such; passes: through those motions. by: a figure,
-    less of an error is better; unit, scale: for people.
+    is charged for its training. adapt: learners, or none; whether the gap is closed is asked of the first. motion:
+    length [control steps] of a guided motion, for those that learn from such; passes: through those motions. by: a
+    figure, less of an error is better; unit, scale: for people. trials: whether those are judged, too, who learn from
+    the rewards of attempts made before the one that counts.
     """
 
     steps: int
@@ -51,6 +67,7 @@ class Place:
     by: Literal["return", "error"] = "return"
     unit: str = ""
     scale: float = 1.0
+    trials: bool = False
 
     @property
     def columns(self) -> dict[str, tuple[str, str]]:
@@ -58,9 +75,12 @@ class Place:
         return {name: which for name, which in COLUMNS.items() if which[0] in (*RIVALS, *self.adapt)}
 
 
+IN_CM: dict[str, Any] = {"by": "error", "unit": " [cm]", "scale": 100.0}
 PLACES = {
     "a1": Place(steps=2_000_000, start="docs/learned/a1-flat"),
-    "mini-cheetah": Place(steps=2_000_000, start="docs/learned/mini-cheetah"),
+    "a1-uneven": Place(steps=2_000_000, start="docs/learned/a1-rough"),
+    "a1-turn": Place(steps=2_000_000, start="docs/learned/a1-flat"),
+    "mini-cheetah": Place(steps=2_000_000, start="docs/learned/mini-cheetah", trials=True),
     "reach": Place(
         steps=400_000,
         options={"horizon": 80},  # as long as the suite's attempts: who never held a target drifts from it
@@ -68,10 +88,10 @@ PLACES = {
         adapt=("metasgd",),
         motion=24,
         passes=15,
-        by="error",
-        unit=" [cm]",
-        scale=100.0,
+        **IN_CM,
     ),
+    "push": Place(steps=400_000, start="docs/learned/panda-push", adapt=(), **IN_CM),
+    "slide": Place(steps=400_000, start="docs/learned/panda-slide", adapt=(), **IN_CM),
 }
 
 
@@ -88,16 +108,41 @@ def _cells(name: str, place: Place, seed: int) -> Iterator[Cell]:
         "seconds": deployment.seconds,
         "rows": {row: asdict(faults) for row, faults in deployment.rows.items()},
     }
+    policies: dict[str, Settings] = {}
     for label, settings in rivals(deployment.env, place.steps, place.hidden, place.start, place.discount, seed):
-        settings = replace(settings, options=dict(place.options))
-        made = by_ppo(f"deployment/{name}/{label}/{seed}", settings, partial(judge, ppo_pilot, draws=ROOMS))
-        yield replace(made, settings={"policy": asdict(settings), **judged, "draws": ROOMS})
+        policies[label] = replace(settings, options=dict(place.options))
+        made = by_ppo(f"deployment/{name}/{label}/{seed}", policies[label], partial(judge, ppo_pilot, draws=ROOMS))
+        yield replace(made, settings={"policy": asdict(policies[label]), **judged, "draws": ROOMS})
     for label in place.adapt:
-        config, pilot = _config(deployment.env, place, label, seed), online_pilot if label in ONLINE else guided_pilot
+        config, pilot = _config(deployment.env, place, label, seed), online_pilot if label in ONLINE else adapted_pilot
         saying = [said for named, said in COLUMNS.values() if named == label]
         judged_so = partial(judge, pilot, draws=DRAWS, saying=saying)
         made = by_learner(f"deployment/{name}/{label}/{seed}", config, judged_so)
         yield replace(made, settings={"learner": config.to_dict(), **judged, "draws": DRAWS})
+    if place.trials:
+        yield from _by_trials(name, place, policies["domain-randomization"], judged, seed)
+
+
+def _by_trials(name: str, place: Place, policy: Settings, judged: Mapping[str, Any], seed: int) -> Iterator[Cell]:
+    draws = {"heldout": DRAWS["heldout"]}
+    judge = partial(deployed, deployment=SUITE[name], tasks=FEW, draws=draws)
+    judged = {**judged, "tasks": FEW, "draws": draws}
+    for label, pilot in BY_TRIALS.items():
+        made = by_ppo(f"deployment/{name}/{label}/{seed}", policy, partial(judge, pilot))
+        own = {"policy": asdict(policy), **judged}
+        yield replace(made, settings=own, of=f"deployment/{name}/domain-randomization/{seed}")
+    config = _by_reward(SUITE[name].env, place, seed)
+    made = by_learner(f"deployment/{name}/maml/{seed}", config, partial(judge, adapted_pilot, saying=("", ZERO)))
+    yield replace(made, settings={"learner": config.to_dict(), **judged})
+
+
+def _by_reward(env: str, place: Place, seed: int) -> Config:
+    """MAML that has as many attempts as fine-tuning, in one step, which spares its training most of the arithmetic."""
+    base = replace(default("maml", "reward"), env=env, options=place.options, hidden=place.hidden, start=place.start)
+    config = replace(base, seed=seed, discount=place.discount, tasks=10, episodes=ROUNDS * TRIES, query=5)
+    config = replace(config, inner_steps=1, learning_rate=3e-4, step_size=0.01)
+    horizon = Problem.of(env, place.options).horizon
+    return replace(config, iterations=place.steps // (config.episodes_per_iteration * horizon))
 
 
 def _config(env: str, place: Place, learner: str, seed: int) -> Config:

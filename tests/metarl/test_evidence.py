@@ -2,6 +2,7 @@
 
 import io
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -20,9 +21,10 @@ from metarl.evidence.cell import Cell, by_learner, by_ppo, failures, seeds_of
 from metarl.evidence.judges import (
     TOLD,
     ZERO,
+    Pilot,
     adapted,
+    adapted_pilot,
     deployed,
-    guided_pilot,
     online_pilot,
     ppo_pilot,
     remembered,
@@ -177,7 +179,7 @@ def test_a_policy_is_judged_row_by_row_and_filmed(tmp_path: Path, monkeypatch: p
 def test_who_adapts_before_an_attempt_is_judged_with_and_without(tmp_path: Path):
     config = replace(DEFAULTS["demonstration"], iterations=2, tasks=2, episodes=2, query=1, hidden=(8,))
     job = Deployment("metarl/PandaReach-v0", "small", 1.0, {"turned": Row({"camera_yaw": (0.5, 1)})})
-    judge = partial(deployed, guided_pilot, deployment=job, tasks=3, draws=IN_PYBULLET, saying=("", ZERO))
+    judge = partial(deployed, adapted_pilot, deployment=job, tasks=3, draws=IN_PYBULLET, saying=("", ZERO))
     found = by_learner("deployment/small/metasgd/0", config, judge).run(tmp_path / "runs", tmp_path, 0, QUIET)
     errors = {said: rows["turned"]["error"] for said, rows in found["values"].items()}
     assert set(errors) == {"heldout", f"heldout{ZERO}"}
@@ -185,6 +187,38 @@ def test_who_adapts_before_an_attempt_is_judged_with_and_without(tmp_path: Path)
     run = Run(tmp_path / "runs" / "deployment/small/metasgd/0")
     again = judge(run, 0)["values"]
     assert again == found["values"], "the same worlds, motions and attempts"
+
+
+@pytest.mark.parametrize("pilot", places.BY_TRIALS.values())
+def test_who_learns_from_attempts_judges_the_policy_of_another_cell(tmp_path: Path, pilot: Callable[[Path], Pilot]):
+    small = {"steps": 8, "environments": 1, "rollout": 8, "batch": 8, "epochs": 1, "hidden": (4,)}
+    settings = Settings("metarl/PandaReach-v0", options={"horizon": 4}, **small)  # type: ignore[arg-type]
+    job = Deployment("metarl/PandaReach-v0", "small", 1.0, {"turned": Row({"camera_yaw": (0.5, 1)})})
+    judge = partial(deployed, deployment=job, tasks=2, draws=IN_PYBULLET)
+    policy = by_ppo("deployment/small/policy/0", settings, partial(judge, ppo_pilot))
+    trying = replace(by_ppo("deployment/small/trying/0", settings, partial(judge, pilot)), of=policy.name)
+    before, after = (cell.run(tmp_path / "runs", tmp_path, 0, QUIET) for cell in (policy, trying))
+    assert [folder.name for folder in (tmp_path / "runs/deployment/small").iterdir()] == ["policy"]
+    assert before["values"] != after["values"], "its attempts moved it"
+    assert trying.judge(tmp_path / "runs" / policy.name, 0)["values"] == after["values"], "the same attempts"
+
+
+def test_those_who_learn_from_attempts_are_compared_in_their_own_worlds_and_seeds(tmp_path: Path):
+    assert "seeds: none yet" in deployment.markdown(tmp_path)
+    made = {cell.name: cell for cell in places.cells()}
+    rows = SUITE["mini-cheetah"].rows
+    for label, seed, returns in (
+        ("domain-randomization", 0, "9 9 9"),
+        ("domain-randomization", 1, "1 2 3"),
+        ("finetune", 1, "4 5 6"),
+    ):
+        cell = made[f"deployment/mini-cheetah/{label}/{seed}"]
+        figures = {"return": returns, "error": returns, "fell": "0 0 0", "seconds": "1 1 1 1 1 1 1 1"}
+        found = dict.fromkeys(deployment.WHERE, dict.fromkeys(rows, figures))
+        write_json(cell.file(tmp_path), {"cell": cell.name, "settings": cell.settings, "values": found})
+    page = deployment.markdown(tmp_path)
+    assert "seeds: 1):" in page.replace("\n", " ")
+    assert "| mean over rows | 2.0 | 5.0 | not run | not run | not run | not run | not run |" in page
 
 
 def test_who_adapts_while_it_works_is_judged_without_too_and_told_the_truth(tmp_path: Path):
