@@ -8,11 +8,15 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import torch
 
+from export.device import Device
 from export.device.adapter import OUTPUTS, Adapter
+from export.device.collect import Episode
+from export.device.collect import batch as gathered
 from export.device.loop import Pace, undisturbed
 from export.device.policy import Policy
 from export.graphs import export_graph
@@ -28,7 +32,8 @@ EPISODES, STEPS = 20, 50  # a batch of 1000 samples
 RATES = (50, 200, 500)  # [Hz]
 SIZE = 0.01
 ACTS, TURNS = 20_000, 15
-STAGES = 3 + 2 * len(RATES)
+WALKER, SECONDS = "zoo:a1-walk", 4.0  # who adapts while it works, and the longest motion that it is asked to learn from
+STAGES = 4 + 2 * len(RATES)
 RESIDENT = """
 import sys
 from pathlib import Path
@@ -48,9 +53,11 @@ def bench_device(show: Show, seconds: float = 10.0) -> dict[str, float]:
     show(1, f"act {found['device.act_us_p50']:.1f} us")
     found |= _adapt(network, theta, adapter, batch)
     show(2, f"adapt {found['device.adapt_ms_1000']:.2f} ms")
+    found |= _walker()
+    show(3, f"walker {found['device.walker_adapt_ms']:.2f} ms")
     done = subprocess.run([sys.executable, "-c", RESIDENT], capture_output=True, text=True, check=True)
     found["device.rss_mb"] = float(done.stdout)
-    show(3)
+    show(4)
     flat = theta.numpy()
     answer = policy.fixed(flat)
     for number, hz in enumerate(RATES):
@@ -60,7 +67,7 @@ def bench_device(show: Show, seconds: float = 10.0) -> dict[str, float]:
             kept = keep_rate(hz, seconds, lambda: answer(observation), work)
             found[f"device.miss_rate_{name}"] = kept["miss_rate"]
             found[f"device.late_ms_p99_{name}"] = kept["late_ms_p99"]
-            show(4 + 2 * number + adapting, f"{name}: {kept['miss_rate']:.2e} missed")
+            show(5 + 2 * number + adapting, f"{name}: {kept['miss_rate']:.2e} missed")
     return found
 
 
@@ -146,6 +153,31 @@ def _adapt(network: MLP, theta: torch.Tensor, adapter: Adapter, batch: dict[str,
     return {
         "device.adapt_ms_1000": 1e3 * float(np.median(mine)),
         "device.adapt_over_torch": ratio(mine, theirs),
+    }
+
+
+def _walker() -> dict[str, float]:
+    """An action of a bundle that adapts while it works, and all its gradient steps on one window."""
+    device = Device.load(WALKER)
+    plan, interface, adapter = device.manifest.plan, device.interface, device.adapter
+    assert plan is not None
+    assert adapter is not None
+    ticks, rng = round(SECONDS * interface.control_hz), np.random.default_rng(2)
+    observation = rng.standard_normal((ticks, interface.observation_size)).astype(np.float32)
+    action = rng.uniform(-1, 1, (ticks, interface.action_size)).astype(np.float32)
+    motion = Episode(observation, action, np.zeros(ticks, np.float32), np.zeros(ticks, bool))
+    data = gathered([motion], device.manifest.batch)
+
+    def adapt() -> None:
+        theta = device.base
+        for step in range(plan.steps):
+            theta = adapter.step(theta, step, data).theta
+
+    adapt()
+    acts = [clocked(partial(device.act, one)) for _ in range(TURNS) for one in observation]
+    return {
+        "device.walker_act_us_p50": 1e6 * float(np.median(acts)),
+        "device.walker_adapt_ms": 1e3 * float(np.median([clocked(adapt) for _ in range(10 * TURNS)])),
     }
 
 
