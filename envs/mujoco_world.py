@@ -29,6 +29,7 @@ except ModuleNotFoundError as error:
     ) from error
 
 FINGERS = 0.1  # share of their error that PyBullet's fingers, driven as `envs.world` drives them, close in a step
+SUNK, LIFTS = 1e-3, 10  # [m] in the ground that is left as it is; how often a robot is lifted at most
 Indices = NDArray[np.intp]
 
 
@@ -170,6 +171,19 @@ class MujocoWorld:
         self._velocity = self._spec.velocity.tolist()
         self._goals = np.full(len(self._moved), self._half_open)
         self._goals[: self._servos] = start.joints[: self._servos]
+        if start.base is not None and self._scene.terrain is not None:
+            self._lift()
+
+    def _lift(self) -> None:
+        """Out of the ground, into which joints that are off may have put the feet: a height field throws them aside."""
+        height = self._model.jnt_qposadr[self._base] + 2
+        for _ in range(LIFTS):
+            mujoco.mj_fwdPosition(self._model, self._data)
+            contact = self._data.contact
+            deep = -contact.dist[(contact.geom == self._ground).any(1)].min(initial=0)
+            if deep < SUNK:
+                return
+            self._qpos[height] += deep
 
     def lead(self, path: Array) -> Array:
         found = np.empty_like(path)

@@ -385,6 +385,24 @@ def test_it_stands_on_terrain_alike(pair: Callable[..., Pair]):
     np.testing.assert_allclose(states[1].base.quaternion, states[0].base.quaternion, atol=0.02)
 
 
+def test_who_would_start_in_a_height_field_is_lifted_out_of_it():
+    """From within, its prisms would throw the robot aside at metres per second."""
+    terrain, rng = grid(("flat",)), np.random.default_rng(0)
+    world = MujocoWorld(A1, Scene(terrain=terrain))
+    x, y = terrain.centre("flat", 0)
+    for _ in range(20):
+        joints = A1.nominal + rng.uniform(-0.25, 0.25, 12)
+        world.place(Start(joints, Pose((x, y, A1.height))))
+        world.drive(follow(A1, joints))
+        speeds = []
+        for _ in range(20):
+            world.advance(1)
+            base = world.read().base
+            speeds.append(np.abs((*base.velocity, *base.angular)).max())
+        assert max(speeds) < 4  # m/s, rad/s: it tips onto its feet
+        assert base.position[2] >= A1.height - 0.02
+
+
 @pytest.mark.parametrize("spec", [A1, LAIKAGO, MINI_CHEETAH], ids=lambda spec: spec.name)
 def test_it_walks_on_flat_terrain_as_on_the_plane(monkeypatch: pytest.MonkeyPatch, spec: RobotSpec):
     """By its gait alone. Steps of MuJoCo are as short on both: they matter by themselves."""
