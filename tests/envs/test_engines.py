@@ -400,7 +400,6 @@ def test_who_would_start_in_a_height_field_is_lifted_out_of_it():
             base = world.read().base
             speeds.append(np.abs((*base.velocity, *base.angular)).max())
         assert max(speeds) < 4  # m/s, rad/s: it tips onto its feet
-        assert base.position[2] >= A1.height - 0.02
 
 
 @pytest.mark.parametrize("spec", [A1, LAIKAGO, MINI_CHEETAH], ids=lambda spec: spec.name)
