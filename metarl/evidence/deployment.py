@@ -69,26 +69,30 @@ ACROSS = 5  # panels of a picture
 def markdown(docs: Path) -> str:
     """The page, from the verdicts that there are."""
     made = cells()
-    sections = []
-    for name, draw in product(PLACES, WHERE):
+    begun, sections = _begun(made, docs), []
+    for name, draw in product(begun, WHERE):
         sections.append(section(name, draw, made, docs))
-        if _begun(name, made, docs):
-            sections.append(f"![Reward in each second, row by row]({_picture(name, draw)})\n")
-        if PLACES[name].trials and draw == "heldout":
-            sections.append(_by_trials(name, made, docs))
-    return HEAD.format(tasks=TASKS, clear=CLEAR) + "\n".join(sections)
+        sections.append(f"![Reward in each second, row by row]({_picture(name, draw)})\n")
+        if PLACES[name].trials and draw == "heldout" and (told := _by_trials(name, made, docs)):
+            sections.append(told)
+    return HEAD.format(tasks=TASKS, clear=CLEAR) + "\n".join(sections) + unbegun(begun)
+
+
+def unbegun(begun: Sequence[str]) -> str:
+    """A line for the deployments in which nobody was judged yet."""
+    names = [SUITE[name].says for name in PLACES if name not in begun]
+    return f"\nNot run yet: {'; '.join(names)}.\n" if names else ""
 
 
 def pictures(docs: Path) -> dict[str, bytes]:
     """What each second brought in every row, by the name of a PNG beside the page."""
     made = cells()
-    there = [name for name in PLACES if _begun(name, made, docs)]
-    return {_picture(name, draw): _curves(name, draw, made, docs) for name, draw in product(there, WHERE)}
+    return {_picture(name, draw): _curves(name, draw, made, docs) for name, draw in product(_begun(made, docs), WHERE)}
 
 
-def _begun(name: str, made: Sequence[Cell], docs: Path) -> bool:
-    """Whether anyone was judged there yet."""
-    return any(_found(name, made, docs).values())
+def _begun(made: Sequence[Cell], docs: Path) -> list[str]:
+    """The deployments in which anyone was judged yet."""
+    return [name for name in PLACES if any(_found(name, made, docs).values())]
 
 
 def _found(name: str, made: Sequence[Cell], docs: Path) -> dict[str, list[Verdict]]:
@@ -178,8 +182,8 @@ class Met:
 
     @property
     def complete(self) -> bool:
-        """Whether all were judged that the others are compared with."""
-        return {*self.place.adapt[:1], *UNADAPTED, "oracle"} <= set(self.figures)
+        """Whether those were judged that cannot be done without: of UNADAPTED, the one that sees as little."""
+        return {*self.place.adapt[:1], UNADAPTED[0], "oracle"} <= set(self.figures)
 
     @property
     def room(self) -> bool:
@@ -197,7 +201,8 @@ class Met:
 
     @property
     def _best(self) -> Array:
-        return max(map(self._good, UNADAPTED), key=lambda each: float(each.mean()))
+        judged = [column for column in UNADAPTED if column in self.figures]
+        return max(map(self._good, judged), key=lambda each: float(each.mean()))
 
     def _good(self, column: str) -> Array:
         """More of it is better."""
@@ -243,13 +248,16 @@ def _summary(place: Place, rows: Sequence[Met]) -> str:
 
 
 def _by_trials(name: str, made: Sequence[Cell], docs: Path) -> str:
-    """The table of those who learn from attempts, beside those who need none, in the worlds and seeds of the former."""
+    """The table of those who learn from attempts, beside those who need none, in the worlds and seeds of the former;
+    empty where none of them was judged."""
     suite = SUITE[name]
     found = {label: _by_seed(name, label, made, docs) for label, _ in TRIED.values()}
-    seeds = sorted(set.union(*(set(found[label]) for label in BY_TRIALS)))
+    seeds = sorted({seed for label in BY_TRIALS for seed in found[label]})
+    if not seeds:
+        return ""
     spent = ROUNDS * TRIES, ROUNDS * (CANDIDATES + 1)
     seconds = [f"{attempts * suite.seconds:.0f} s" for attempts in spent]
-    of = f"the first {FEW} worlds of each row, seeds: {', '.join(map(str, seeds)) or 'none yet'}"
+    of = f"the first {FEW} worlds of each row, seeds: {', '.join(map(str, seeds))}"
     says = BY_TRIALS_HEAD.format(
         says=suite.says, of=of, rounds=ROUNDS, tries=TRIES, candidates=CANDIDATES + 1,
         attempts=spent[0], seconds=seconds[0], climbed=spent[1], climbed_seconds=seconds[1],

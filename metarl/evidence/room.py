@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from envs.deployment import SUITE
-from metarl.evidence.cell import RIVALS, Cell, Verdict, seeds_of
-from metarl.evidence.deployment import CLEAR, paired, shown, values
+from metarl.evidence.cell import RIVALS, Verdict, seeds_of
+from metarl.evidence.deployment import CLEAR, paired, shown, unbegun, values
 from metarl.evidence.places import PLACES, TASKS, cells
 from metarl.evidence.tables import table
 
@@ -19,9 +19,9 @@ A policy trained with domain randomization copes with much by itself, and where 
 task, nothing is left to adapt. Each policy was trained with all these faults unknown at once, from the same start with
 equally many control steps, and is judged fault by fault on {tasks} worlds of each row, the same for all, acting by the
 mean; "then" is what happens half-way. The gap is the oracle's return over that of the better of the other two in that
-row, paired over worlds and seeds, with its standard error; a gap of more than {clear} of them is **room**. With one
-seed that error does not hold the luck of training. `make evidence-next` runs the next missing cell; the verdicts are in
-`docs/evidence/deployment`, and this page is made from them.
+row, as far as they have been run, paired over worlds and seeds, with its standard error; a gap of more than {clear} of
+them is **room**. With one seed that error does not hold the luck of training. `make evidence-next` runs the next
+missing cell; the verdicts are in `docs/evidence/deployment`, and this page is made from them.
 
 """
 
@@ -29,26 +29,28 @@ seed that error does not hold the luck of training. `make evidence-next` runs th
 def markdown(docs: Path) -> str:
     """The page, from the verdicts that there are."""
     made = cells()
-    sections = (_section(name, made, docs) for name in PLACES)
-    return HEAD.format(tasks=TASKS, clear=CLEAR) + "\n".join(sections)
+    found = {name: {label: seeds_of(made, f"deployment/{name}/{label}", docs) for label in RIVALS} for name in PLACES}
+    begun = [name for name, verdicts in found.items() if any(verdicts.values())]
+    sections = (_section(name, found[name]) for name in begun)
+    return HEAD.format(tasks=TASKS, clear=CLEAR) + "\n".join(sections) + unbegun(begun)
 
 
-def _section(name: str, made: list[Cell], docs: Path) -> str:
+def _section(name: str, found: dict[str, list[Verdict]]) -> str:
     place, suite = PLACES[name], SUITE[name]
-    found = {label: seeds_of(made, f"deployment/{name}/{label}", docs) for label in RIVALS}
-    seeds = min(map(len, found.values()))
+    seeds = min((len(verdicts) for verdicts in found.values() if verdicts), default=0)
+    those = {label: verdicts[:seeds] for label, verdicts in found.items()}
     header = ["fault", *(f"{label.replace('-', ' ')}, return (falls)" for label in RIVALS), "gap", ""]
-    lines = [_line(row, [verdicts[:seeds] for verdicts in found.values()]) for row in suite.rows]
+    lines = [_line(row, those) for row in suite.rows]
     says = f"{place.steps:,} control steps each, seeds: {seeds}."
     return f"## {suite.says}\n\n`{suite.env}`, {says}\n\n" + table(header, lines)
 
 
-def _line(row: str, policies: list[list[Verdict]]) -> list[str]:
-    if not policies[0]:
-        return [row, *["not run"] * len(policies), "", ""]
-    returns = [values(verdicts, "room", row, "return") for verdicts in policies]
-    falls = [values(verdicts, "room", row, "fell").mean() for verdicts in policies]
-    cells_shown = [shown(*pair) for pair in zip(returns, falls, strict=True)]
-    *others, oracle = returns
-    gap, error = paired(oracle - max(others, key=np.mean))
+def _line(row: str, policies: dict[str, list[Verdict]]) -> list[str]:
+    returns = {label: values(found, "room", row, "return") for label, found in policies.items() if found}
+    falls = {label: values(policies[label], "room", row, "fell").mean() for label in returns}
+    cells_shown = [shown(returns[label], falls[label]) if label in returns else "not run" for label in policies]
+    others = [each for label, each in returns.items() if label != "oracle"]
+    if "oracle" not in returns or not others:
+        return [row, *cells_shown, "", ""]
+    gap, error = paired(returns["oracle"] - max(others, key=np.mean))
     return [row, *cells_shown, f"{gap:.1f} ± {error:.1f}", "**room**" if gap > CLEAR * error else ""]
