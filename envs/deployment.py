@@ -54,30 +54,29 @@ ROUGH: Faults = {"level": (0.25, 0.35)}
 SLOPES: Faults = {**ROUGH, "ground": (1, 2)}
 SAME_ROUGH: Faults = {"level": (0.3, 0.3)}  # before and after a change
 SHAPES: Faults = {"object": (1, 16)}  # any but the box
+A1_ROWS = {
+    "nominal": Row({}),
+    "payload 4 to 5 kg": Row({"payload": (4, 5)}),
+    "friction 0.4 to 0.5": Row({"friction": (0.4, 0.5)}),
+    "a motor at 30 to 40 %": Row(WEAK),
+    "delay 30 to 40 ms": Row({"delay": (0.03, 0.04)}),
+    "joint zeros off by 0.1 to 0.2 rad": Row({"joint_zero": (0.1, 0.2)}),
+    "joint zeros off by 0.2 to 0.3 rad": Row({"joint_zero": (0.2, 0.3)}),
+    "IMU askew by 0.15 to 0.2 rad": Row({"imu_mount": (0.15, 0.2)}),
+    "IMU and zeros": Row({"imu_mount": (0.15, 0.2), **ZEROS}),
+    "zeros, payload and motor": Row({**ZEROS, **LADEN}),
+    "all at once": Row({**ZEROS, **LADEN, "imu_mount": (0.1, 0.2), "friction": (0.4, 0.6), "delay": (0.02, 0.04)}),
+    "nominal, then zeros": Row({}, ZEROS),
+    "nominal, then payload and motor": Row({}, LADEN),
+    f"{BEYOND}joint zeros off by 0.3 to 0.4 rad": Row({"joint_zero": (0.3, 0.4)}),
+    f"{BEYOND}payload 5 to 6 kg and zeros": Row({"payload": (5, 6), **ZEROS}),
+}
 SUITE = {
     "a1": Deployment(
         "metarl/A1Field-v0",
         "A1 walks at 0.3 to 0.6 m/s on flat ground",
         seconds=8.0,
-        rows={
-            "nominal": Row({}),
-            "payload 4 to 5 kg": Row({"payload": (4, 5)}),
-            "friction 0.4 to 0.5": Row({"friction": (0.4, 0.5)}),
-            "a motor at 30 to 40 %": Row(WEAK),
-            "delay 30 to 40 ms": Row({"delay": (0.03, 0.04)}),
-            "joint zeros off by 0.1 to 0.2 rad": Row({"joint_zero": (0.1, 0.2)}),
-            "joint zeros off by 0.2 to 0.3 rad": Row({"joint_zero": (0.2, 0.3)}),
-            "IMU askew by 0.15 to 0.2 rad": Row({"imu_mount": (0.15, 0.2)}),
-            "IMU and zeros": Row({"imu_mount": (0.15, 0.2), **ZEROS}),
-            "zeros, payload and motor": Row({**ZEROS, **LADEN}),
-            "all at once": Row(
-                {**ZEROS, **LADEN, "imu_mount": (0.1, 0.2), "friction": (0.4, 0.6), "delay": (0.02, 0.04)}
-            ),
-            "nominal, then zeros": Row({}, ZEROS),
-            "nominal, then payload and motor": Row({}, LADEN),
-            f"{BEYOND}joint zeros off by 0.3 to 0.4 rad": Row({"joint_zero": (0.3, 0.4)}),
-            f"{BEYOND}payload 5 to 6 kg and zeros": Row({"payload": (5, 6), **ZEROS}),
-        },
+        rows=A1_ROWS,
     ),
     "a1-uneven": Deployment(
         "metarl/A1FieldUneven-v0",
@@ -100,18 +99,7 @@ SUITE = {
         "metarl/A1FieldTurn-v0",
         "A1 turns at up to 0.8 rad/s, at 0 to 0.3 m/s on flat ground",
         seconds=8.0,
-        rows={
-            "nominal": Row({}),
-            "payload 4 to 5 kg": Row({"payload": (4, 5)}),
-            "friction 0.4 to 0.5": Row({"friction": (0.4, 0.5)}),
-            "a motor at 30 to 40 %": Row(WEAK),
-            "joint zeros off by 0.1 to 0.2 rad": Row({"joint_zero": (0.1, 0.2)}),
-            "joint zeros off by 0.2 to 0.3 rad": Row({"joint_zero": (0.2, 0.3)}),
-            "IMU and zeros": Row({"imu_mount": (0.15, 0.2), **ZEROS}),
-            "zeros, payload and motor": Row({**ZEROS, **LADEN}),
-            "nominal, then zeros": Row({}, ZEROS),
-            f"{BEYOND}joint zeros off by 0.3 to 0.4 rad": Row({"joint_zero": (0.3, 0.4)}),
-        },
+        rows=A1_ROWS,
     ),
     "mini-cheetah": Deployment(
         "metarl/MiniCheetahField-v0",

@@ -11,6 +11,7 @@ from envs.deployment import HELDOUT, ROOM, SUITE
 from metarl.config import ONLINE, Config, default
 from metarl.evidence.cell import RIVALS, Cell, by_learner, by_ppo, rivals
 from metarl.evidence.judges import (
+    CANDIDATES,
     ROUNDS,
     TOLD,
     TRIES,
@@ -126,7 +127,8 @@ def _cells(name: str, place: Place, seed: int) -> Iterator[Cell]:
 def _by_trials(name: str, place: Place, policy: Settings, judged: Mapping[str, Any], seed: int) -> Iterator[Cell]:
     draws = {"heldout": DRAWS["heldout"]}
     judge = partial(deployed, deployment=SUITE[name], tasks=FEW, draws=draws)
-    judged = {**judged, "tasks": FEW, "draws": draws}
+    spent = {"rounds": ROUNDS, "tries": TRIES, "candidates": CANDIDATES}
+    judged = {**judged, "tasks": FEW, "draws": draws, **spent}
     for label, pilot in BY_TRIALS.items():
         made = by_ppo(f"deployment/{name}/{label}/{seed}", policy, partial(judge, pilot))
         own = {"policy": asdict(policy), **judged}
