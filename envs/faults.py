@@ -95,6 +95,14 @@ def _down(task: Task) -> Vector3:
     return -sin(pitch) * cos(roll), sin(roll), -cos(roll) * cos(pitch)
 
 
+LASTING = ("ground", "level", "object")  # stay what they are in an episode
+
+
+def later(now: Task, other: Task) -> Task:
+    """`other`, as the world may become it under way: on the ground and with the object that there are now."""
+    return Task({**other.values, **{name: now.values[name] for name in LASTING if name in now.values}})
+
+
 def physics(task: Task) -> Physics:
     """What the engine computes with in this task."""
     at = task.values.get("payload_at", (0.0, 0.0))

@@ -18,6 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from envs.faults import later
 from envs.tasks import Task
 from export.device.plan import Plan
 from metarl.adaptation import Step, inner_step
@@ -146,7 +147,7 @@ class Belief:
     def gather(self, sampler: Sampler, tasks: Sequence[Task], key: tuple[int, int]) -> list[Episodes]:
         """One batch: an attempt on every task; what infers adapts on its way, and some tasks change on theirs."""
         count, horizon = len(tasks), self._horizon
-        others = draw_tasks(self._space, "train", (key[0], key[1] + OTHERS), count)
+        others = [*map(later, tasks, draw_tasks(self._space, "train", (key[0], key[1] + OTHERS), count))]
         rng, theta = np.random.default_rng(seed(Stream.CHANGE, key)), self.theta.detach()
         truth = np.stack([[self._prior.truth(self._space, task) for task in kinds] for kinds in (tasks, others)], 1)
         imagined = imagine(truth[:, 0], NOTHING, rng)

@@ -13,7 +13,7 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from envs.arm import Reach
-from envs.faults import body_faults, catalogue, chosen, physics
+from envs.faults import body_faults, catalogue, chosen, later, physics
 from envs.legged import Walk
 from envs.robot_env import RobotEnv, make
 from envs.state import UPRIGHT, Drive, Physics, Pose, Scene, Start
@@ -725,3 +725,8 @@ def test_a_task_that_names_nothing_is_nominal():
         world.randomize(Physics())
         world.place(Start(spec.nominal, Pose((0, 0, 1), UPRIGHT) if spec.floating else None))
         world.close()
+
+
+def test_a_later_world_is_another_on_the_same_ground():
+    now, other = (Task({"payload": (x,), "ground": (x,), "level": (x / 4,)}) for x in (1.0, 2.0))
+    assert later(now, other).values == {"payload": (2.0,), "ground": (1.0,), "level": (0.25,)}

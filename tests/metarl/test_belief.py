@@ -251,6 +251,12 @@ def test_the_policy_is_told_the_truth_or_nothing_then_what_it_inferred_or_nothin
     assert (last.changed < 60).any()
 
 
+def test_the_ground_stays_when_the_world_changes(tmp_path: Path):
+    options = {**OPTIONS, "unknown": ("payload",), "ground": ("rough", "slope_up")}
+    run = train(small(options=options, iterations=2, tasks=6), tmp_path, workers=0)
+    assert run.iteration == 2
+
+
 def test_who_is_told_believes_it_whatever_it_feels(learner: Belief):
     network, theta, rng = learner.network, learner.theta.detach(), np.random.default_rng(0)
     for nothing in (0.0, 1.0):
