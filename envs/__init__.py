@@ -24,8 +24,6 @@ for name in CLASSIC:
     register(id=f"metarl/{name}-v0", entry_point="envs.classic_env:build", kwargs={"kind": name})
 register(id="metarl/A1Uneven-v0", entry_point="envs.suite:a1_uneven")
 register(id="metarl/A1Field-v0", entry_point="envs.suite:a1_field")
-UNEVEN = {"ground": ("rough", "slope_up", "slope_down"), "level": 0.35, "lift": (0.02, 0.15)}
-register(id="metarl/A1FieldUneven-v0", entry_point="envs.suite:a1_field", kwargs=UNEVEN)
-TURNS = {"forward": (0.0, 0.3), "yaw_rate": (-0.8, 0.8)}
-register(id="metarl/A1FieldTurn-v0", entry_point="envs.suite:a1_field", kwargs=TURNS)
+register(id="metarl/A1FieldUneven-v0", entry_point="envs.suite:a1_field_uneven")
+register(id="metarl/A1FieldTurn-v0", entry_point="envs.suite:a1_field_turn")
 register(id="metarl/MiniCheetahField-v0", entry_point="envs.suite:mini_cheetah_field")

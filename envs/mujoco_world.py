@@ -176,14 +176,14 @@ class MujocoWorld:
 
     def _lift(self) -> None:
         """Out of the ground, into which joints that are off may have put the feet: a height field throws them aside."""
-        height = self._model.jnt_qposadr[self._base] + 2
+        up = self._model.jnt_qposadr[self._base] + 2
         for _ in range(LIFTS):
             mujoco.mj_fwdPosition(self._model, self._data)
             contact = self._data.contact
             deep = -contact.dist[(contact.geom == self._ground).any(1)].min(initial=0)
             if deep < SUNK:
                 return
-            self._qpos[height] += deep
+            self._qpos[up] += deep
 
     def lead(self, path: Array) -> Array:
         found = np.empty_like(path)

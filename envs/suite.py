@@ -9,6 +9,7 @@ from envs.robot_env import RobotEnv
 from envs.tasks import Parameter
 
 LEGS = 12  # joints of a quadruped
+UNEVEN = {"ground": ("rough", "slope_up", "slope_down"), "level": 0.35, "lift": (0.02, 0.15)}
 
 
 def a1_uneven(render_mode: str | None = None, engine: str = "pybullet", **asked: Any) -> RobotEnv:
@@ -24,12 +25,10 @@ def a1_uneven(render_mode: str | None = None, engine: str = "pybullet", **asked:
             Parameter("weak_strength", "1", 1.0, 0.3, 0.8, "scale", bounds=(0.0, 1.0)),
             "friction",
         ),
-        "ground": ("rough", "slope_up", "slope_down"),
-        "level": 0.35,
+        **UNEVEN,
         "forward": (0.3, 0.6),
         "left": (-0.1, 0.1),
         "yaw_rate": (-0.3, 0.3),
-        "lift": (0.02, 0.15),
         "horizon": 150,
     }
     return legged.build("a1", render_mode, engine, **{**given, **asked})
@@ -43,6 +42,16 @@ def a1_field(render_mode: str | None = None, engine: str = "pybullet", **asked: 
     weak = Parameter("weak_strength", "1", 1.0, 0.3, 0.8, "scale", bounds=(0.0, 1.0))
     unknown = ("payload", "friction", "weak_joint", weak, "delay")
     return legged.build("a1", render_mode, engine, **{**_field(*unknown), **asked})
+
+
+def a1_field_uneven(render_mode: str | None = None, engine: str = "pybullet", **asked: Any) -> RobotEnv:
+    """The same on rough ground and slopes."""
+    return a1_field(render_mode, engine, **{**UNEVEN, **asked})
+
+
+def a1_field_turn(render_mode: str | None = None, engine: str = "pybullet", **asked: Any) -> RobotEnv:
+    """The same, turning at up to 0.8 rad/s while it walks slowly, if at all."""
+    return a1_field(render_mode, engine, **{"forward": (0.0, 0.3), "yaw_rate": (-0.8, 0.8), **asked})
 
 
 def mini_cheetah_field(render_mode: str | None = None, engine: str = "pybullet", **asked: Any) -> RobotEnv:

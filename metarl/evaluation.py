@@ -115,10 +115,9 @@ class Evaluator:
         for step in range(self.config.inner_steps):
             if isinstance(learner, BySearch):
                 thetas, _ = self._searched(learner, where, thetas, step)
-                continue
-            if not (lived and self.guided):
-                lived = self.experience(where, step, thetas)
-            thetas = self._step(thetas, step, lived)
+            else:
+                lived = lived if lived and self.guided else self.experience(where, step, thetas)
+                thetas = self._step(thetas, step, lived)
         return thetas
 
     def _searched(self, learner: BySearch, where: Where, thetas: Thetas, turn: int) -> tuple[Thetas, Episodes]:

@@ -32,7 +32,7 @@ EPISODES, STEPS = 20, 50  # a batch of 1000 samples
 RATES = (50, 200, 500)  # [Hz]
 SIZE = 0.01
 ACTS, TURNS = 20_000, 15
-WALKER, SECONDS = "zoo:a1-walk", 4.0  # who adapts while it works, and the longest motion that it is asked to learn from
+WALKER, SECONDS = "zoo:a1-walk", 4.0  # who adapts while it works, and a motion twice as long as its plan asks for
 STAGES = 4 + 2 * len(RATES)
 RESIDENT = """
 import sys

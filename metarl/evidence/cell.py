@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -13,7 +13,7 @@ from typing import Any, Literal
 from rich.console import Console
 
 from metarl.benchmarks.machine import machine
-from metarl.checkpoint import Run
+from metarl.checkpoint import Run, locked
 from metarl.config import Config
 from metarl.console import progress
 from metarl.files import write_json
@@ -98,8 +98,8 @@ def by_ppo(name: str, settings: Settings, judge: Judge) -> Cell:
     def go(folder: Path, workers: int, console: Console) -> None:
         if (folder / "done.json").exists():
             return
-        (folder / "theta.safetensors").unlink(missing_ok=True)
-        with progress(console, "learning", settings.steps) as show:
+        with locked(folder), progress(console, "learning", settings.steps) as show:
+            (folder / "theta.safetensors").unlink(missing_ok=True)
             learn(settings, folder, show)
         write_json(folder / "done.json", True)
 
@@ -130,10 +130,25 @@ def rivals(
         )
 
 
+def by_seed(cells: Sequence[Cell], prefix: str, docs: Path) -> dict[int, Verdict]:
+    """The verdicts that there are under a name, by seed, of those that did not diverge."""
+    found = {}
+    for cell in cells:
+        name, seed = cell.name.rsplit("/", 1)
+        if name == prefix and (verdict := cell.read(docs)) and "diverged" not in verdict:
+            found[int(seed)] = verdict
+    return found
+
+
 def seeds_of(cells: Sequence[Cell], prefix: str, docs: Path) -> list[Verdict]:
-    """The verdicts that there are under a name, over its seeds, of those that did not diverge."""
-    found = (cell.read(docs) for cell in cells if cell.name.rsplit("/", 1)[0] == prefix)
-    return [verdict for verdict in found if verdict is not None and "diverged" not in verdict]
+    """Those of `by_seed`, seed by seed."""
+    return [*by_seed(cells, prefix, docs).values()]
+
+
+def common(found: Mapping[str, Mapping[int, Verdict]], labels: Iterable[str]) -> list[int]:
+    """The seeds that all of these labels have who have any."""
+    there = [set(found[label]) for label in labels if found[label]]
+    return sorted(set.intersection(*there)) if there else []
 
 
 def failures(cells: Sequence[Cell], docs: Path) -> str:

@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from envs.deployment import HELDOUT, SUITE, worlds
 from metarl.checkpoint import Run
 from metarl.config import ONLINE
-from metarl.evidence.cell import Cell, Verdict, seeds_of
+from metarl.evidence.cell import RIVALS, Cell, Verdict, by_seed, common
 from metarl.evidence.judges import CANDIDATES, ROUNDS, TRIES, ZERO, attempt, online_pilot, ppo_pilot
 from metarl.evidence.places import BY_TRIALS, COLUMNS, FEW, PLACES, SEEDS, TASKS, Place, cells
 from metarl.evidence.tables import table
@@ -41,8 +41,9 @@ learn it: what adapting alone brings is seen beside "0 steps". `metasgd` adapts 
 steps on three guided motions of 1.2 s in the world as it is then; and, from its start again, after a change, while the
 attempt stands still and someone guides the arm for those 3.6 s. Everyone had at most as many control steps of
 simulation, and the oracle is told the task. "Closed" is the share of the gap between the better of the two that do not
-adapt and the oracle, where that gap is more than {clear} standard errors: there is room. "Sure" is by two of them. With
-one seed, they do not hold the luck of training. `make evidence-next` runs the next missing cell.
+adapt, as far as they have been run, and the oracle, where that gap is more than {clear} standard errors: there is room.
+Where nobody adapts, that is all that is said. "Sure" is by two of them. With one seed, they do not hold the luck of
+training. `make evidence-next` runs the next missing cell.
 
 """
 FILMED = ("domain-randomization", "belief, 0 steps", "belief", "oracle")
@@ -61,8 +62,8 @@ before the one that counts ({says}, in PyBullet, {of}): domain randomization's p
 gradient steps on {tries} attempts each, or climbing by {rounds} rounds that keep the best of {candidates} candidates;
 and `maml`, which was trained for one step on {attempts}, with as much simulation as the others. {attempts} attempts
 are {seconds} of motion, the {climbed} of climbing {climbed_seconds}; after a change they are made again, while the
-attempt that counts stands still. `belief` has no such attempts, and is told no reward. Sizes of steps and of
-perturbations are the best on training tasks."""
+attempt that counts stands still. `belief` has no such attempts, and is told no reward. Sizes of fine-tuning's steps
+and of climbing's perturbations are the best on training tasks; what that took is not counted."""
 ACROSS = 5  # panels of a picture
 
 
@@ -95,9 +96,9 @@ def _begun(made: Sequence[Cell], docs: Path) -> list[str]:
     return [name for name in PLACES if any(_found(name, made, docs).values())]
 
 
-def _found(name: str, made: Sequence[Cell], docs: Path) -> dict[str, list[Verdict]]:
-    """The verdicts that there are, seed by seed, by label."""
-    return {label: seeds_of(made, f"deployment/{name}/{label}", docs) for label, _ in PLACES[name].columns.values()}
+def _found(name: str, made: Sequence[Cell], docs: Path) -> dict[str, dict[int, Verdict]]:
+    """The verdicts that there are, by label and seed."""
+    return {label: by_seed(made, f"deployment/{name}/{label}", docs) for label, _ in PLACES[name].columns.values()}
 
 
 def _picture(name: str, draw: str) -> str:
@@ -111,7 +112,7 @@ def _curves(name: str, draw: str, made: Sequence[Cell], docs: Path) -> bytes:
     for axes, (title, row) in zip(panels, suite.rows.items(), strict=False):
         for column, (label, said) in place.columns.items():
             if found[label]:
-                seconds = values(found[label], f"{draw}{said}", title, "seconds").mean(0)
+                seconds = values([*found[label].values()], f"{draw}{said}", title, "seconds").mean(0)
                 axes.plot(np.arange(len(seconds)) + 0.5, seconds, marker=".", label=column)
         if row.then:
             axes.axvline(suite.seconds / 2, color="0.6", linestyle=":")
@@ -140,23 +141,25 @@ def film(name: str, row: str, runs: Path, out: Path, columns: Sequence[str] = FI
         for column in columns:
             label, said = COLUMNS[column]
             folder = runs / f"deployment/{name}/{label}/{SEEDS[0]}"
-            problem, actors, theta, _ = online_pilot(Run(folder)) if label in ONLINE else ppo_pilot(folder)
+            pilot = online_pilot(Run(folder)) if label in ONLINE else ppo_pilot(folder)
+            problem = pilot.problem
             first = worlds(suite, problem.space, 1, HELDOUT)[row][0]
-            options = {"horizon": round(suite.seconds / problem.seconds), "render_mode": "rgb_array"}
-            worker = stack.enter_context(closing(Worker(problem.env, actors, {**problem.options, **options})))
-            sides[column] = partial(worker.run, attempt(suite, row, 0, first, said, theta))
+            horizon = round(suite.seconds / problem.seconds)
+            options = {**problem.options, **suite.options, "horizon": horizon, "render_mode": "rgb_array"}
+            worker = stack.enter_context(closing(Worker(problem.env, pilot.actors, options)))
+            sides[column] = partial(worker.run, attempt(suite, row, 0, first, said, pilot.theta))
         beside(sides, out)
 
 
 def section(name: str, draw: str, made: Sequence[Cell], docs: Path) -> str:
     """One table of the page, and what it comes to."""
     place, suite, found = PLACES[name], SUITE[name], _found(name, made, docs)
-    compared = [found[COLUMNS[column][0]] for column in (*UNADAPTED, *place.adapt[:1], "oracle")]
-    seeds = min((len(verdicts) for verdicts in compared if verdicts), default=0)
-    those = {label: verdicts[:seeds] for label, verdicts in found.items() if verdicts}
-    fewer = "".join(f", {label} {len(each)}" for label, each in those.items() if len(each) < seeds)
+    seeds = common(found, (*RIVALS, *place.adapt[:1]))
+    those = {label: [each[seed] for seed in seeds if seed in each] for label, each in found.items()}
+    those = {label: each for label, each in those.items() if each}
+    fewer = "".join(f", {label} {len(each)}" for label, each in those.items() if len(each) < len(seeds))
     rows = {row: Met.of(place, those, draw, row) for row in suite.rows}
-    trained = f"{place.steps:,} control steps each, seeds: {seeds}{fewer}"
+    trained = f"{place.steps:,} control steps each, seeds: {len(seeds)}{fewer}"
     says = f"## {suite.says}\n\n{WHERE[draw]}: `{suite.env}`, {trained}.\n\n"
     falls = " (falls)" if any(fell.any() for met in rows.values() for fell in met.falls.values()) else ""
     header = [f"{place.by}{place.unit}{falls}", *place.columns, "closed" if place.adapt else "room"]
@@ -182,7 +185,7 @@ class Met:
 
     @property
     def complete(self) -> bool:
-        """Whether those were judged that cannot be done without: of UNADAPTED, the one that sees as little."""
+        """Whether those were judged that cannot be done without; of UNADAPTED the second may be missing."""
         return {*self.place.adapt[:1], UNADAPTED[0], "oracle"} <= set(self.figures)
 
     @property
@@ -251,9 +254,10 @@ def _by_trials(name: str, made: Sequence[Cell], docs: Path) -> str:
     """The table of those who learn from attempts, beside those who need none, in the worlds and seeds of the former;
     empty where none of them was judged."""
     suite = SUITE[name]
-    found = {label: _by_seed(name, label, made, docs) for label, _ in TRIED.values()}
-    seeds = sorted({seed for label in BY_TRIALS for seed in found[label]})
-    if not seeds:
+    labels = [label for label, _ in TRIED.values()]
+    found = {label: by_seed(made, f"deployment/{name}/{label}", docs) for label in labels}
+    seeds = common(found, labels)
+    if not seeds or not any(found[label] for label in (*BY_TRIALS, "maml")):
         return ""
     spent = ROUNDS * TRIES, ROUNDS * (CANDIDATES + 1)
     seconds = [f"{attempts * suite.seconds:.0f} s" for attempts in spent]
@@ -264,7 +268,7 @@ def _by_trials(name: str, made: Sequence[Cell], docs: Path) -> str:
     )  # fmt: skip
     figures: dict[str, dict[str, Array]] = {}
     for column, (label, said) in TRIED.items():
-        if those := [found[label][seed] for seed in seeds if seed in found[label]]:
+        if those := [found[label][seed] for seed in seeds if found[label]]:
             rows = {row: values(those, f"heldout{said}", row, "return")[:, :FEW] for row in suite.rows}
             figures[column] = {**rows, "mean over rows": np.mean([*rows.values()], 0)}
     lines = [
@@ -272,11 +276,6 @@ def _by_trials(name: str, made: Sequence[Cell], docs: Path) -> str:
         for row in (*suite.rows, "mean over rows")
     ]
     return f"{fill(says, 120)}\n\n{table(['return', *TRIED], lines)}"
-
-
-def _by_seed(name: str, label: str, made: Sequence[Cell], docs: Path) -> dict[int, Verdict]:
-    found = seeds_of(made, f"deployment/{name}/{label}", docs)
-    return {int(verdict["cell"].rsplit("/", 1)[1]): verdict for verdict in found}
 
 
 def shown(figures: Array, fell: float) -> str:

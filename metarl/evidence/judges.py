@@ -39,7 +39,6 @@ from metarl.statistics import interval
 
 Verdict = dict[str, Any]
 Trained = TypeVar("Trained")  # what a pilot is opened from
-Made = TypeVar("Made", ByGradient, BySearch)
 SEED = 1  # of the tasks that are judged on: the same for every cell
 BEFORE = 2**31  # beyond any iteration, in the keys of what is learned from before an attempt
 ZERO = ", zero steps"  # said of who could have adapted
@@ -47,6 +46,7 @@ TOLD = ", told"  # and of who is told the truth instead
 ROUNDS = 3  # of gradient steps or search, before an attempt
 TRIES = 5  # attempts before a gradient step
 CANDIDATES = 7  # that a round of climbing tries, beside what is best so far
+TUNED = 10  # training tasks by which sizes are chosen
 CLIMBING = (0.003, 0.01, 0.03, 0.1)  # sizes of its perturbations, to choose from on training tasks
 CHUNK = 1000  # trials at once
 
@@ -130,13 +130,15 @@ Before = Callable[[Sampler, Sequence[Task], int], Sequence[Float]]  # sampler, t
 
 
 class Pilot(NamedTuple):
-    """Who is judged in a deployment: actors by what is said of them, theta [P] for all of them. before: how some of
-    them adapt to each task before its attempt, and again when it has changed, while the attempt stands still."""
+    """Who is judged in a deployment: actors by what is said of them, ACTOR for who gathers experience; theta [P] for
+    all of them. before: how some of them adapt to each task before its attempt, and again when it has changed, while
+    the attempt stands still. size: of their steps, if it was chosen for them."""
 
     problem: Problem
     actors: Mapping[str, Actor]
     theta: Float
     before: Mapping[str, Before] = MappingProxyType({})
+    size: float | None = None
 
 
 def ppo_pilot(folder: Path) -> Pilot:
@@ -167,8 +169,11 @@ def adapted_pilot(run: Run) -> Pilot:
     return _adapting(learner, problem)
 
 
-def finetuned_pilot(folder: Path) -> Pilot:
-    """A policy by PPO that takes plain gradient steps on the reward of attempts made before the one that counts."""
+def finetuned_pilot(folder: Path, seconds: float) -> Pilot:
+    """A policy by PPO that takes plain gradient steps on the reward of attempts made before the one that counts.
+
+    seconds: of an attempt.
+    """
     settings, problem, network, _, theta = _learned(folder)
     base = replace(default("fomaml", "reward"), hidden=network.hidden, discount=settings.gamma, inner_steps=ROUNDS)
 
@@ -176,11 +181,12 @@ def finetuned_pilot(folder: Path) -> Pilot:
         config = replace(base, episodes=TRIES, step_size=size)
         return MAML(network, Reward(settings.gamma), config, torch.from_numpy(theta))
 
-    return _adapting(_best(tuned, FINE_TUNING["finetune"], problem), problem)
+    return _best(tuned, FINE_TUNING["finetune"], problem, seconds)
 
 
-def climbing_pilot(folder: Path) -> Pilot:
-    """A policy by PPO that tries perturbed parameters before the attempt that counts, and keeps the best."""
+def climbing_pilot(folder: Path, seconds: float) -> Pilot:
+    """A policy by PPO that tries perturbed parameters before the attempt that counts, and keeps the best. seconds: see
+    `finetuned_pilot`."""
     settings, problem, network, _, theta = _learned(folder)
     base = replace(default("es_maml", "reward"), hidden=network.hidden, inner_steps=ROUNDS, climb=True)
 
@@ -188,30 +194,36 @@ def climbing_pilot(folder: Path) -> Pilot:
         config = replace(base, tries=CANDIDATES, sigma=sigma)
         return ESMAML(network, Reward(settings.gamma), config, torch.from_numpy(theta))
 
-    return _adapting(_best(searching, CLIMBING, problem), problem)
+    return _best(searching, CLIMBING, problem, seconds)
 
 
-def _adapting(learner: ByGradient | BySearch, problem: Problem) -> Pilot:
+def _adapting(learner: ByGradient | BySearch, problem: Problem, size: float | None = None) -> Pilot:
     actor = Actor(act_graph(learner.network))
 
     def before(sampler: Sampler, tasks: Sequence[Task], key: int) -> Sequence[Float]:
         return list(Evaluator(learner, problem, sampler).taught((tasks, (SEED, BEFORE + key))))
 
     actors = dict.fromkeys(("", ZERO, ACTOR), actor)
-    return Pilot(problem, actors, learner.theta.detach().numpy(), {"": before})
+    return Pilot(problem, actors, learner.theta.detach().numpy(), {"": before}, size)
 
 
-def _best(make: Callable[[float], Made], sizes: Sequence[float], problem: Problem) -> Made:
-    """The one of these sizes that ends with the highest return on training tasks."""
-    where, ends = (draw_tasks(problem.space, "train", (SEED, TUNING), 20), (SEED, TUNING)), {}
-    for size in sizes:
-        learner = make(size)
-        with closing(
-            make_sampler(problem.env, {ACTOR: Actor(act_graph(learner.network))}, 0, problem.options)
-        ) as sampler:
-            evaluator = Evaluator(learner, problem, sampler)
-            ends[size] = evaluator.attempts(where, 2, ACTOR, evaluator.taught(where)).returns.mean()
-    return make(max(ends, key=lambda size: float(ends[size])))
+def _best(
+    make: Callable[[float], ByGradient | BySearch], sizes: Sequence[float], problem: Problem, seconds: float
+) -> Pilot:
+    """Who adapts by the one of these sizes that ends with the highest return on training tasks."""
+    key = (SEED, TUNING)
+    where = draw_tasks(problem.space, "train", key, TUNED), key
+    learners = {size: make(size) for size in sizes}
+    actor = Actor(act_graph(learners[sizes[0]].network))
+    options = {**problem.options, "horizon": round(seconds / problem.seconds)}
+    with closing(make_sampler(problem.env, {ACTOR: actor}, 0, options)) as sampler:
+
+        def end(size: float) -> float:
+            evaluator = Evaluator(learners[size], problem, sampler)
+            return float(evaluator.attempts(where, 2, ACTOR, evaluator.taught(where)).returns.mean())
+
+        best = max(sizes, key=end)
+    return _adapting(learners[best], problem, best)
 
 
 def deployed(
@@ -229,12 +241,12 @@ def deployed(
     draws: by name, the engine and which draw of the rows. saying: which of the pilot's actors.
     """
     torch.set_num_threads(1)
-    problem, actors, theta, before = pilot(trained)
+    problem, actors, theta, before, size = pilot(trained)
     hz = round(1 / problem.seconds)
     horizon = round(deployment.seconds * hz)
     values: dict[str, dict[str, dict[str, str]]] = {}
     for name, (engine, draw) in draws.items():
-        options = {**problem.options, "horizon": horizon, "engine": engine}
+        options = {**problem.options, **deployment.options, "horizon": horizon, "engine": engine}
         rows = worlds(deployment, problem.space, tasks, draw)
         with closing(make_sampler(problem.env, actors, workers, options)) as sampler:
             for said in saying:
@@ -251,7 +263,7 @@ def deployed(
                         for number, (world, own, after) in enumerate(zip(those, thetas, later, strict=True))
                     ]
                     values[f"{name}{said}"][row] = _figures(sampler.sample(trials), horizon, hz)
-    return {"values": values}
+    return {"values": values} | ({} if size is None else {"size": size})
 
 
 def attempt(deployment: Deployment, row: str, number: int, world: World, said: str, theta: Float) -> Trial:

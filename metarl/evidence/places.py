@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
-from functools import partial
+from functools import cache, partial
 from typing import Any, Literal
 
 from envs.deployment import HELDOUT, ROOM, SUITE
 from metarl.config import ONLINE, Config, default
+from metarl.evaluation import FINE_TUNING
 from metarl.evidence.cell import RIVALS, Cell, by_learner, by_ppo, rivals
 from metarl.evidence.judges import (
     CANDIDATES,
+    CLIMBING,
     ROUNDS,
     TOLD,
     TRIES,
+    TUNED,
     ZERO,
     adapted_pilot,
     climbing_pilot,
@@ -31,7 +34,10 @@ TASKS = 40  # worlds of every row
 DRAWS = {"heldout": ("pybullet", HELDOUT), "mujoco": ("mujoco", HELDOUT)}
 ROOMS = {"room": ("pybullet", ROOM), **DRAWS}  # the room map is of those who do not adapt
 FEW = 10  # worlds of every row, the first of those, for who needs many attempts in each
-BY_TRIALS = {"finetune": finetuned_pilot, "climb": climbing_pilot}  # what domain randomization's policy may do
+BY_TRIALS = {  # for domain randomization's policy: who does it, attempts of a round, and sizes to choose from
+    "finetune": (finetuned_pilot, TRIES, FINE_TUNING["finetune"]),
+    "climb": (climbing_pilot, CANDIDATES, CLIMBING),
+}
 MOTIONS = 3  # guided ones, that are learned from before an attempt
 COLUMNS = {  # of a table: whose verdicts, and what is said of them
     "domain-randomization": ("domain-randomization", ""),
@@ -108,6 +114,7 @@ def _cells(name: str, place: Place, seed: int) -> Iterator[Cell]:
         "tasks": TASKS,
         "seconds": deployment.seconds,
         "rows": {row: asdict(faults) for row, faults in deployment.rows.items()},
+        **({"options": dict(deployment.options)} if deployment.options else {}),
     }
     policies: dict[str, Settings] = {}
     for label, settings in rivals(deployment.env, place.steps, place.hidden, place.start, place.discount, seed):
@@ -127,15 +134,21 @@ def _cells(name: str, place: Place, seed: int) -> Iterator[Cell]:
 def _by_trials(name: str, place: Place, policy: Settings, judged: Mapping[str, Any], seed: int) -> Iterator[Cell]:
     draws = {"heldout": DRAWS["heldout"]}
     judge = partial(deployed, deployment=SUITE[name], tasks=FEW, draws=draws)
-    spent = {"rounds": ROUNDS, "tries": TRIES, "candidates": CANDIDATES}
-    judged = {**judged, "tasks": FEW, "draws": draws, **spent}
-    for label, pilot in BY_TRIALS.items():
-        made = by_ppo(f"deployment/{name}/{label}/{seed}", policy, partial(judge, pilot))
-        own = {"policy": asdict(policy), **judged}
+    judged = {**judged, "tasks": FEW, "draws": draws}
+    for label, (pilot, tries, sizes) in BY_TRIALS.items():
+        trying = partial(pilot, seconds=SUITE[name].seconds)
+        made = by_ppo(f"deployment/{name}/{label}/{seed}", policy, partial(judge, trying))
+        own = {"policy": asdict(policy), **judged, "rounds": ROUNDS, "tries": tries, "sizes": sizes, "tuned": TUNED}
         yield replace(made, settings=own, of=f"deployment/{name}/domain-randomization/{seed}")
     config = _by_reward(SUITE[name].env, place, seed)
     made = by_learner(f"deployment/{name}/maml/{seed}", config, partial(judge, adapted_pilot, saying=("", ZERO)))
     yield replace(made, settings={"learner": config.to_dict(), **judged})
+
+
+@cache
+def _problem(env: str) -> Problem:
+    """Looked up once: it takes loading a world."""
+    return Problem.of(env)
 
 
 def _by_reward(env: str, place: Place, seed: int) -> Config:
@@ -143,7 +156,7 @@ def _by_reward(env: str, place: Place, seed: int) -> Config:
     base = replace(default("maml", "reward"), env=env, options=place.options, hidden=place.hidden, start=place.start)
     config = replace(base, seed=seed, discount=place.discount, tasks=10, episodes=ROUNDS * TRIES, query=5)
     config = replace(config, inner_steps=1, learning_rate=3e-4, step_size=0.01)
-    horizon = Problem.of(env, place.options).horizon
+    horizon = _problem(env).horizon
     return replace(config, iterations=place.steps // (config.episodes_per_iteration * horizon))
 
 

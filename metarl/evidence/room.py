@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from envs.deployment import SUITE
-from metarl.evidence.cell import RIVALS, Verdict, seeds_of
+from metarl.evidence.cell import RIVALS, Verdict, by_seed, common
 from metarl.evidence.deployment import CLEAR, paired, shown, unbegun, values
 from metarl.evidence.places import PLACES, TASKS, cells
 from metarl.evidence.tables import table
@@ -29,19 +29,19 @@ missing cell; the verdicts are in `docs/evidence/deployment`, and this page is m
 def markdown(docs: Path) -> str:
     """The page, from the verdicts that there are."""
     made = cells()
-    found = {name: {label: seeds_of(made, f"deployment/{name}/{label}", docs) for label in RIVALS} for name in PLACES}
+    found = {name: {label: by_seed(made, f"deployment/{name}/{label}", docs) for label in RIVALS} for name in PLACES}
     begun = [name for name, verdicts in found.items() if any(verdicts.values())]
     sections = (_section(name, found[name]) for name in begun)
     return HEAD.format(tasks=TASKS, clear=CLEAR) + "\n".join(sections) + unbegun(begun)
 
 
-def _section(name: str, found: dict[str, list[Verdict]]) -> str:
+def _section(name: str, found: dict[str, dict[int, Verdict]]) -> str:
     place, suite = PLACES[name], SUITE[name]
-    seeds = min((len(verdicts) for verdicts in found.values() if verdicts), default=0)
-    those = {label: verdicts[:seeds] for label, verdicts in found.items()}
+    seeds = common(found, RIVALS)
+    those = {label: [verdicts[seed] for seed in seeds if verdicts] for label, verdicts in found.items()}
     header = ["fault", *(f"{label.replace('-', ' ')}, return (falls)" for label in RIVALS), "gap", ""]
     lines = [_line(row, those) for row in suite.rows]
-    says = f"{place.steps:,} control steps each, seeds: {seeds}."
+    says = f"{place.steps:,} control steps each, seeds: {len(seeds)}."
     return f"## {suite.says}\n\n`{suite.env}`, {says}\n\n" + table(header, lines)
 
 

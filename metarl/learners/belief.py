@@ -75,8 +75,8 @@ class Told(Episodes):
     @property
     def truths(self) -> Float:
         """[task, time, code]"""
-        later = np.arange(self.reward.shape[-1]) >= self.changed[:, None]
-        return np.where(later[..., None], self.truth[:, 1:], self.truth[:, :1])
+        after = np.arange(self.reward.shape[-1]) >= self.changed[:, None]
+        return np.where(after[..., None], self.truth[:, 1:], self.truth[:, :1])
 
 
 class Belief:

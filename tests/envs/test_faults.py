@@ -728,5 +728,5 @@ def test_a_task_that_names_nothing_is_nominal():
 
 
 def test_a_later_world_is_another_on_the_same_ground():
-    now, other = (Task({"payload": (x,), "ground": (x,), "level": (x / 4,)}) for x in (1.0, 2.0))
-    assert later(now, other).values == {"payload": (2.0,), "ground": (1.0,), "level": (0.25,)}
+    now, other = (Task({"payload": (x,), "ground": (x,), "level": (x / 4,), "object": (x,)}) for x in (1.0, 2.0))
+    assert later(now, other).values == {"payload": (2.0,), "ground": (1.0,), "level": (0.25,), "object": (1.0,)}

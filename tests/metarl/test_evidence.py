@@ -16,15 +16,19 @@ from rich.console import Console
 from envs.deployment import HELDOUT, SUITE, Deployment, Row
 from metarl.checkpoint import Run
 from metarl.config import DEFAULTS, default
+from metarl.evaluation import FINE_TUNING
 from metarl.evidence import deployment, papers, places, robots, room
 from metarl.evidence.cell import Cell, by_learner, by_ppo, failures, seeds_of
 from metarl.evidence.judges import (
+    CLIMBING,
     TOLD,
     ZERO,
     Pilot,
     adapted,
     adapted_pilot,
+    climbing_pilot,
     deployed,
+    finetuned_pilot,
     online_pilot,
     ppo_pilot,
     remembered,
@@ -193,36 +197,57 @@ def test_who_adapts_before_an_attempt_is_judged_with_and_without(tmp_path: Path)
     assert again == found["values"], "the same worlds, motions and attempts"
 
 
-@pytest.mark.parametrize("pilot", places.BY_TRIALS.values())
-def test_who_learns_from_attempts_judges_the_policy_of_another_cell(tmp_path: Path, pilot: Callable[[Path], Pilot]):
+@pytest.mark.parametrize("pilot", [finetuned_pilot, climbing_pilot])
+def test_who_learns_from_attempts_judges_the_policy_of_another_cell(tmp_path: Path, pilot: Callable[..., Pilot]):
     small = {"steps": 8, "environments": 1, "rollout": 8, "batch": 8, "epochs": 1, "hidden": (4,)}
     settings = Settings("metarl/PandaReach-v0", options={"horizon": 4}, **small)  # type: ignore[arg-type]
     job = Deployment("metarl/PandaReach-v0", "small", 1.0, {"turned": Row({"camera_yaw": (0.5, 1)})})
     judge = partial(deployed, deployment=job, tasks=2, draws=IN_PYBULLET)
     policy = by_ppo("deployment/small/policy/0", settings, partial(judge, ppo_pilot))
-    trying = replace(by_ppo("deployment/small/trying/0", settings, partial(judge, pilot)), of=policy.name)
+    trying = by_ppo("deployment/small/trying/0", settings, partial(judge, partial(pilot, seconds=job.seconds)))
+    trying = replace(trying, of=policy.name)
     before, after = (cell.run(tmp_path / "runs", tmp_path, 0, QUIET) for cell in (policy, trying))
     assert [folder.name for folder in (tmp_path / "runs/deployment/small").iterdir()] == ["policy"]
     assert before["values"] != after["values"], "its attempts moved it"
+    assert after["size"] in (*FINE_TUNING["finetune"], *CLIMBING)
     assert trying.judge(tmp_path / "runs" / policy.name, 0)["values"] == after["values"], "the same attempts"
 
 
 def test_those_who_learn_from_attempts_are_compared_in_their_own_worlds_and_seeds(tmp_path: Path):
-    assert "attempts" not in deployment.markdown(tmp_path).split("##", 1)[-1]
     made = {cell.name: cell for cell in places.cells()}
     rows = SUITE["mini-cheetah"].rows
-    for label, seed, returns in (
-        ("domain-randomization", 0, "9 9 9"),
-        ("domain-randomization", 1, "1 2 3"),
-        ("finetune", 1, "4 5 6"),
-    ):
+
+    def page(label: str, seed: int, returns: str) -> str:
         cell = made[f"deployment/mini-cheetah/{label}/{seed}"]
         figures = {"return": returns, "error": returns, "fell": "0 0 0", "seconds": "1 1 1 1 1 1 1 1"}
         found = dict.fromkeys(deployment.WHERE, dict.fromkeys(rows, figures))
-        write_json(cell.file(tmp_path), {"cell": cell.name, "settings": cell.settings, "values": found})
-    page = deployment.markdown(tmp_path)
-    assert "seeds: 1):" in page.replace("\n", " ")
-    assert "| mean over rows | 2.0 | 5.0 | not run | not run | not run | not run | not run |" in page
+        write_json(cell.file(tmp_path), {"settings": cell.settings, "values": found})
+        return deployment.markdown(tmp_path)
+
+    assert "domain randomization's policy fine-tuned" not in page("domain-randomization", 0, "9 9 9")
+    page("domain-randomization", 1, "1 2 3")
+    told = page("finetune", 1, "4 5 6").replace("\n", " ")
+    assert "seeds: 1):" in told
+    assert "| mean over rows | 2.0 | 5.0 | not run | not run | not run | not run | not run |" in told
+
+
+def test_where_nobody_adapts_only_the_room_is_said_and_seeds_are_paired(tmp_path: Path):
+    made = {cell.name: cell for cell in places.cells()}
+
+    def page(label: str, seed: int, errors: str) -> str:
+        cell = made[f"deployment/slide/{label}/{seed}"]
+        figures = {"return": errors, "error": errors, "fell": "0 0 0", "seconds": "1 1 1"}
+        found = dict.fromkeys(places.ROOMS, dict.fromkeys(SUITE["slide"].rows, figures))
+        write_json(cell.file(tmp_path), {"settings": cell.settings, "values": found})
+        return deployment.markdown(tmp_path)
+
+    assert "| nominal | 30.0 | not run | not run |  |" in page("domain-randomization", 0, "0.2 0.3 0.4")
+    assert "seeds: 0." in page("oracle", 1, "0.1 0.2 0.3"), "of another seed"
+    told = page("oracle", 0, "0.11 0.2 0.3")
+    assert "seeds: 1." in told
+    assert "| nominal | 30.0 | not run | 20.3 | room |" in told
+    assert "There is room in 9 of 9 rows. Nobody adapts here." in told
+    assert "| nominal | 0.3 | not run | 0.2 | -0.1 ± 0.0 |  |" in room.markdown(tmp_path)
 
 
 def test_who_adapts_while_it_works_is_judged_without_too_and_told_the_truth(tmp_path: Path):
