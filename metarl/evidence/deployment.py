@@ -227,19 +227,19 @@ def _closed(met: Met) -> str:
 
 def _summary(place: Place, rows: Sequence[Met]) -> str:
     """What was closed over the rows with room, and in how many of all rows it is sure to be hardly worse."""
-    complete = [row for row in rows if row.complete]
-    roomy = [row for row in complete if row.room]
-    if complete and not place.adapt:
-        return f"\nThere is room in {len(roomy)} of {len(rows)} rows. Nobody adapts here.\n"
-    if not roomy:
+    if not all(row.complete for row in rows):
         return ""
+    roomy = [row for row in rows if row.room]
+    room = f"There is room in {len(roomy)} of {len(rows)} rows"
+    if not place.adapt:
+        return f"\n{room}. Nobody adapts here.\n"
     column = place.adapt[0]
     gain, gap = (sum(row.gain(which)[0] for row in roomy) for which in (column, "oracle"))
+    closes = f"; of it `{column}` closes {gain / gap:.0%}. It" if roomy else f". `{column}`"
     sure, unmoved = (sum(row.hardly_worse(which) for row in rows) for which in (column, f"{column}, 0 steps"))
     told = (
-        f"There is room in {len(roomy)} of {len(rows)} rows; of it `{column}` closes {gain / gap:.0%}. It is sure to "
-        f"be at most {HARDLY:.0%} worse than the better of those that do not adapt in {sure} rows, without its steps "
-        f"in {unmoved}."
+        f"{room}{closes} is sure to be at most {HARDLY:.0%} worse than the better of those that do not adapt in {sure} "
+        f"rows, without its steps in {unmoved}."
     )
     if f"{column}, told" in place.columns:
         moved, able = (
