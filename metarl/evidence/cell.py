@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,6 +18,7 @@ from metarl.checkpoint import Run, locked
 from metarl.config import Config
 from metarl.console import progress
 from metarl.files import write_json
+from metarl.problem import Problem
 from metarl.sb3 import Settings, learn
 from metarl.trainer import train
 
@@ -138,6 +140,12 @@ def by_seed(cells: Sequence[Cell], prefix: str, docs: Path) -> dict[int, Verdict
         if name == prefix and (verdict := cell.read(docs)) and "diverged" not in verdict:
             found[int(seed)] = verdict
     return found
+
+
+@cache
+def problem_of(env: str) -> Problem:
+    """Looked up once: it takes loading a world."""
+    return Problem.of(env)
 
 
 def seeds_of(cells: Sequence[Cell], prefix: str, docs: Path) -> list[Verdict]:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
-from functools import cache, partial
+from functools import partial
 from typing import Any, Literal
 
 from envs.deployment import HELDOUT, ROOM, SUITE
 from metarl.config import ONLINE, Config, default
 from metarl.evaluation import FINE_TUNING
-from metarl.evidence.cell import RIVALS, Cell, by_learner, by_ppo, rivals
+from metarl.evidence.cell import RIVALS, Cell, by_learner, by_ppo, problem_of, rivals
 from metarl.evidence.judges import (
     CANDIDATES,
     CLIMBING,
@@ -26,7 +26,6 @@ from metarl.evidence.judges import (
     online_pilot,
     ppo_pilot,
 )
-from metarl.problem import Problem
 from metarl.sb3 import Settings
 
 SEEDS = (0, 1, 2)
@@ -145,18 +144,12 @@ def _by_trials(name: str, place: Place, policy: Settings, judged: Mapping[str, A
     yield replace(made, settings={"learner": config.to_dict(), **judged})
 
 
-@cache
-def _problem(env: str) -> Problem:
-    """Looked up once: it takes loading a world."""
-    return Problem.of(env)
-
-
 def _by_reward(env: str, place: Place, seed: int) -> Config:
     """MAML that has as many attempts as fine-tuning, in one step, which spares its training most of the arithmetic."""
     base = replace(default("maml", "reward"), env=env, options=place.options, hidden=place.hidden, start=place.start)
     config = replace(base, seed=seed, discount=place.discount, tasks=10, episodes=ROUNDS * TRIES, query=5)
     config = replace(config, inner_steps=1, learning_rate=3e-4, step_size=0.01)
-    horizon = _problem(env).horizon
+    horizon = problem_of(env).horizon
     return replace(config, iterations=place.steps // (config.episodes_per_iteration * horizon))
 
 

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 
 from metarl.config import APPLIES, MEMORY, Config, default
-from metarl.evidence.cell import RIVALS, Cell, Verdict, by_learner, by_ppo, failures, rivals, seeds_of
+from metarl.evidence.cell import RIVALS, Cell, Verdict, by_learner, by_ppo, failures, problem_of, rivals, seeds_of
 from metarl.evidence.judges import adapted, rival
 from metarl.evidence.tables import minutes, pooled, table
-from metarl.problem import Problem
 from metarl.report import in_unit
 
 SEEDS = (0, 1, 2)
@@ -106,14 +105,8 @@ def _config(place: Place, learner: str, objective: str, seed: int) -> Config:
         config = replace(config, tasks=5, episodes=1, query=2, sigma=0.03, learning_rate=3e-3)
     elif learner == "reptile":
         config = replace(config, learning_rate=0.3, step_size=3e-4, inner_steps=2)
-    horizon = _problem(place.env).horizon
+    horizon = problem_of(place.env).horizon
     return replace(config, iterations=max(1, STEPS // (config.episodes_per_iteration * horizon)))
-
-
-@cache
-def _problem(env: str) -> Problem:
-    """Looked up once: it takes loading a world."""
-    return Problem.of(env)
 
 
 PAGE = "robots.md"
@@ -139,7 +132,7 @@ def markdown(docs: Path) -> str:
 
 
 def _section(name: str, place: Place, made: list[Cell], docs: Path) -> str:
-    problem = _problem(place.env)
+    problem = problem_of(place.env)
     scale, unit = in_unit(problem.measure.unit)
     lines = []
     for label in (*RIVALS, *_learners(name)):

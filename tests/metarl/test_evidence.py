@@ -18,7 +18,7 @@ from metarl.checkpoint import Run
 from metarl.config import DEFAULTS, default
 from metarl.evaluation import FINE_TUNING
 from metarl.evidence import deployment, papers, places, robots, room
-from metarl.evidence.cell import Cell, by_learner, by_ppo, failures, seeds_of
+from metarl.evidence.cell import Cell, by_learner, by_ppo, failures, problem_of, seeds_of
 from metarl.evidence.judges import (
     CLIMBING,
     TOLD,
@@ -118,7 +118,7 @@ def test_a_rival_is_judged_in_the_learners_worlds(tmp_path: Path, sees: str, ste
 
 def test_every_learner_and_rival_has_the_same_simulation():
     for name, place in robots.PLACES.items():
-        horizon = robots._problem(place.env).horizon
+        horizon = problem_of(place.env).horizon
         for learner, objective in robots._learners(name).values():
             config = robots._config(place, learner, objective, 0)
             spent = config.iterations * config.episodes_per_iteration * horizon
