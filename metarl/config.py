@@ -32,21 +32,22 @@ class Config:
     """One run. `default` has the defaults of each learner and objective.
 
     env, options: id, and fields of its job. start: a folder with a policy to begin with, as scripts/learn.py writes it.
-    iterations: outer steps. hidden, activation: of the policy's layers; a memory learner's first width is the memory's,
-    and the others are those of the policy below it, where there is a `start`. tasks: per iteration. episodes: per task
-    and inner step; for memory learners, of a trial; of each candidate for es_maml. query: per task, for the outer loss.
-    inner_steps: K; for es_maml, rounds of its search. learning_rate: of the outer Adam, or Reptile's epsilon; it falls
-    by a cosine to a fiftieth. step_size: of the first inner step; step_decay: of each further one, trained or not, over
-    the one before. metasgd starts there and learns one per step and parameter at step_size_rate. every_step: the outer
-    loss is the mean of those after each inner step, not the last one's alone.
+    iterations: outer steps. hidden, activation: of the policy's layers; a memory learner's first width is that of its
+    memory and the layers around it, and the others are those of the policy below it, where there is a `start`. tasks:
+    per iteration. episodes: per task and inner step; for memory learners, of a trial; of each candidate for es_maml.
+    query: per task, for the outer loss. inner_steps: K; for es_maml, rounds of its search. learning_rate: of the outer
+    Adam, or Reptile's epsilon; it falls by a cosine to a fiftieth. step_size: of the first inner step; step_decay: of
+    each further one, trained or not, over the one before. metasgd starts there and learns one per step and parameter at
+    step_size_rate. every_step: the outer loss is the mean of those after each inner step, not the last one's alone.
 
     By demonstration: passes, how often the motions are learned from; the first pass alone simulates any.
     By reward: discount; passes, how often an outer step reuses its data; clip, PPO's of the ratio; divergence, the
     largest mean KL [nat] by which an outer step may move the policy, before or after adaptation.
-    context: length of cavia's, belief's and rma's. Memory learners: gae_lambda, entropy (its bonus), batches (of
-    trials, in a pass), slots (mann's). belief and rma act by PPO: learning_rate (at first), discount, passes, clip,
-    gae_lambda, batches (of steps, in a pass), divergence (that ends the passes). es_maml: sigma (of perturbations),
-    tries (candidates of a round), climb (or estimate a gradient).
+    context: length of cavia's, belief's and rma's. Memory learners: gae_lambda, entropy (its bonus), recall (weight of
+    telling rewards from memory, see metarl/recall.py), batches (of trials, in a pass), slots (mann's). belief and rma
+    act by PPO: learning_rate (at first), discount, passes, clip, gae_lambda, batches (of steps, in a pass), divergence
+    (that ends the passes). es_maml: sigma (of perturbations), tries (candidates of a round), climb (or estimate a
+    gradient).
     """
 
     env: str
@@ -73,6 +74,7 @@ class Config:
     context: int = 8
     gae_lambda: float = 0.9
     entropy: float = 0.0
+    recall: float = 0.0
     batches: int = 1
     slots: int = 16
     sigma: float = 0.1
@@ -107,8 +109,9 @@ class Config:
         for name in ("discount", "gae_lambda"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} is {getattr(self, name)}, expected a share in [0, 1]")
-        if not 0 <= self.entropy < float("inf"):
-            raise ValueError(f"entropy is {self.entropy}, expected 0 or more")
+        for name in ("entropy", "recall"):
+            if not 0 <= getattr(self, name) < float("inf"):
+                raise ValueError(f"{name} is {getattr(self, name)}, expected 0 or more")
         if self.learner in MEMORY and not self.hidden:
             raise ValueError(f"hidden is (), expected a width at least for the memory of {self.learner!r}")
         if any(width < 1 for width in self.hidden):

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import softplus
 
-from metarl.memory import Pieces, Remembering, Table, gru, gru_table
+from metarl.gru import Recurrent, gru
+from metarl.memory import Pieces, Table
 
 FAINT = 1e-4  # added to a row's squared length: an empty row resembles nothing, with a finite slope
 FULL = 1e4  # more than any usage
@@ -16,7 +17,7 @@ SHARP = 10.0  # about the strength at the start: from 1.7, where all slots are r
 
 
 @dataclass(frozen=True)
-class MANN(Remembering):
+class MANN(Recurrent):
     """Memory-augmented network with least recently used access (Santoro et al. 2016, arXiv 1605.06065).
 
     Each of `reads` heads has a key and a note [width] from a GRU controller. In this order, a step
@@ -25,14 +26,12 @@ class MANN(Remembering):
        slot): what is learned now joins what was recalled last, or takes a fresh place,
     3. reads by the softmax of strength * cosine similarity, key against slots,
     4. lets usage fade by `decay` and adds the weights of this step's reading and writing.
-    Read vectors go to the heads beside the hidden state, and to the controller at the next step. Unlike the paper, the
-    controller is a GRU, similarity has a learned strength, head i takes the i-th least used slot instead of all, and
-    a note is written rather than the key, as in a neural Turing machine (Graves et al. 2014): what a step has to say
-    of the one before is not what it asks for now. Of 40 answers about eight keys (`docs/papers.md`) 30 are right so,
-    14 where the key is written.
+    Read vectors go to the last layer beside the hidden state, and to the controller at the next step. Unlike the paper,
+    there are layers around it (see Recurrent), the controller is a GRU, similarity has a learned strength, head i takes
+    the i-th least used slot instead of all, and a note is written rather than the key, as in a neural Turing machine
+    (Graves et al. 2014): what a step has to say of the one before is not what it asks for now.
     """
 
-    hidden: int = 64
     slots: int = 16
     width: int = 24
     reads: int = 1
@@ -46,17 +45,16 @@ class MANN(Remembering):
             raise ValueError(f"decay is {self.decay}, expected 0 to below 1: usage has to fade; try 0.95")
 
     @property
-    def body(self) -> Table:
+    def core(self) -> Table:
         access = self.reads * (2 * self.width + 2)
         return {
-            **gru_table(self.inputs, self.hidden),
             "read": (3 * self.hidden, self.reads * self.width),
             "access": (access, self.hidden),
             "access_bias": (access,),
         }
 
     @property
-    def state(self) -> Table:
+    def kept(self) -> Table:
         return {
             "hidden": (self.hidden,),
             "read": (self.reads, self.width),
@@ -66,14 +64,11 @@ class MANN(Remembering):
         }
 
     @property
-    def features(self) -> int:
+    def recalled(self) -> int:
         return self.hidden + self.reads * self.width
 
-    def perceive(self, weights: Pieces, given: Tensor) -> Tensor:
-        return torch.addmm(weights["input_bias"], given, weights["input"].T)
-
-    def advance(self, weights: Pieces, state: Pieces, perceived: Tensor) -> tuple[Tensor, Pieces]:
-        drive = torch.addmm(perceived, state["read"].flatten(1), weights["read"].T)
+    def recur(self, weights: Pieces, state: Pieces, drive: Tensor) -> tuple[Tensor, Pieces]:
+        drive = torch.addmm(drive, state["read"].flatten(1), weights["read"].T)
         hidden = gru(weights, drive, state["hidden"])
         access = torch.addmm(weights["access_bias"], hidden, weights["access"].T)
         vectors, knobs = torch.split(access, [2 * self.reads * self.width, 2 * self.reads], -1)

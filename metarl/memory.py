@@ -1,6 +1,6 @@
-"""Policies that remember, as pure functions of one flat theta and one flat memory: what they share, and RL2's GRU.
+"""Policies that remember, as pure functions of one flat theta and one flat memory: what they share.
 
-MANN and SNAIL have files of their own.
+The networks have files of their own: gru.py, mann.py, snail.py.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ class Outputs(NamedTuple):
     mean: Tensor  # [..., action]; logits for choices
     log_std: Tensor  # [action]; empty for choices
     value: Tensor  # [...], the forecast return
+    recalled: Tensor  # [..., R], what the step got from memory; for SNAIL all that its heads see
 
 
 class Memory(Protocol):
@@ -52,6 +53,10 @@ class Memory(Protocol):
     def memory(self) -> int:
         """M, the length of the memory."""
 
+    @property
+    def recalled(self) -> int:
+        """R, how much a step gets from memory."""
+
     def initial(self, generator: torch.Generator, std: float = 0.4) -> Tensor:
         """A random theta [P] that acts near rest, with this standard deviation."""
 
@@ -80,7 +85,7 @@ def pieces(name: str, flat: Tensor, table: Table) -> Pieces:
 
 @dataclass(frozen=True)
 class Remembering(ABC):
-    """What memory networks share: the cutting of flat vectors, the heads, and `sequence` as a loop over `advance`.
+    """What memory networks share: the cutting of flat vectors, the heads, and `step` by way of `advance`.
 
     theta [P] holds the pieces of `body`, the weight [action + 1, features] and bias of the heads (mean or logits,
     then value), and the log standard deviation [action] (not for choices). Raises ValueError for a size below 1.
@@ -111,13 +116,18 @@ class Remembering(ABC):
     def features(self) -> int:
         """Inputs of the heads."""
 
+    @property
+    @abstractmethod
+    def recalled(self) -> int:
+        """As in Memory."""
+
     @abstractmethod
     def perceive(self, weights: Pieces, given: Tensor) -> Tensor:
         """What of a step's work on given [rows, inputs] needs no memory, for many steps at once."""
 
     @abstractmethod
-    def advance(self, weights: Pieces, state: Pieces, perceived: Tensor) -> tuple[Tensor, Pieces]:
-        """Features [rows, features] of one step, and the state after it."""
+    def advance(self, weights: Pieces, state: Pieces, perceived: Tensor) -> tuple[Tensor, Tensor, Pieces]:
+        """Features [rows, features] of one step, what it recalled [rows, recalled], and the state after it."""
 
     @property
     def inputs(self) -> int:
@@ -152,74 +162,19 @@ class Remembering(ABC):
         weights = pieces("theta", theta, self.weights)
         given = torch.cat([observation, feedback], -1).reshape(-1, self.inputs)
         state = pieces("memory", memory.reshape(-1, memory.shape[-1]), self.state)
-        features, state = self.advance(weights, state, self.perceive(weights, given))
+        features, recalled, state = self.advance(weights, state, self.perceive(weights, given))
         following = torch.cat([piece.flatten(1) for piece in state.values()], -1).reshape(memory.shape)
-        return self._outputs(weights, features.reshape(*observation.shape[:-1], self.features)), following
+        leading = observation.shape[:-1]
+        features, recalled = features.reshape(*leading, self.features), recalled.reshape(*leading, self.recalled)
+        return self._outputs(weights, features, recalled), following
 
+    @abstractmethod
     def sequence(self, theta: Tensor, observation: Tensor, feedback: Tensor) -> Outputs:
-        weights = pieces("theta", theta, self.weights)
-        trials, time, _ = observation.shape
-        given = torch.cat([observation, feedback], -1).transpose(0, 1).reshape(-1, self.inputs)
-        perceived = self.perceive(weights, given).reshape(time, trials, -1)
-        state = pieces("memory", theta.new_zeros(trials, self.memory), self.state)
-        rows = []
-        for now in perceived.unbind(0):
-            features, state = self.advance(weights, state, now)
-            rows.append(features)
-        return self._outputs(weights, torch.stack(rows, 1))
+        """As in Memory."""
 
-    def _outputs(self, weights: Pieces, features: Tensor) -> Outputs:
-        """From features [..., features]."""
+    def _outputs(self, weights: Pieces, features: Tensor, recalled: Tensor) -> Outputs:
+        """Of features [..., features], and what was recalled."""
         rows = torch.addmm(weights["head_bias"], features.reshape(-1, self.features), weights["head"].T)
         answer = rows.reshape(*features.shape[:-1], self.action + 1)
         log_std = features.new_zeros(0) if self.discrete else weights["log_std"].clamp(*LOG_STD)
-        return Outputs(answer[..., : self.action], log_std, answer[..., self.action])
-
-
-def gru_table(inputs: int, hidden: int) -> Table:
-    """Parameters of a GRU cell. Rows of `input`: reset gate, update gate, candidate; `gates` are the first two."""
-    return {
-        "input": (3 * hidden, inputs),
-        "input_bias": (3 * hidden,),
-        "gates": (2 * hidden, hidden),
-        "candidate": (hidden, hidden),
-        "candidate_bias": (hidden,),
-    }
-
-
-def gru(weights: Pieces, drive: Tensor, hidden: Tensor) -> Tensor:
-    """The next hidden [rows, hidden] (Cho et al. 2014); drive [rows, 3 hidden] is what the input contributes.
-
-    The reset gate acts after the recurrent matrix, which has a bias of its own for the candidate.
-    """
-    width = hidden.shape[-1]
-    to_gates, to_candidate = torch.split(drive, [2 * width, width], -1)
-    reset, update = torch.sigmoid(torch.addmm(to_gates, hidden, weights["gates"].T)).chunk(2, -1)
-    recalled = torch.addmm(weights["candidate_bias"], hidden, weights["candidate"].T)
-    return torch.lerp(torch.tanh(to_candidate + reset * recalled), hidden, update)
-
-
-@dataclass(frozen=True)
-class GRUMemory(Remembering):
-    """RL2 (Duan et al. 2016, arXiv 1611.02779): a GRU and linear heads on its hidden state, which is the memory."""
-
-    hidden: int = 64
-
-    @property
-    def body(self) -> Table:
-        return gru_table(self.inputs, self.hidden)
-
-    @property
-    def state(self) -> Table:
-        return {"hidden": (self.hidden,)}
-
-    @property
-    def features(self) -> int:
-        return self.hidden
-
-    def perceive(self, weights: Pieces, given: Tensor) -> Tensor:
-        return torch.addmm(weights["input_bias"], given, weights["input"].T)
-
-    def advance(self, weights: Pieces, state: Pieces, perceived: Tensor) -> tuple[Tensor, Pieces]:
-        hidden = gru(weights, perceived, state["hidden"])
-        return hidden, {"hidden": hidden}
+        return Outputs(answer[..., : self.action], log_std, answer[..., self.action], recalled)

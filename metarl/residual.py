@@ -43,6 +43,10 @@ class Residual:
     def memory(self) -> int:
         return self.upper.memory
 
+    @property
+    def recalled(self) -> int:
+        return self.upper.recalled
+
     def initial(self, generator: torch.Generator, std: float = 0.4) -> Tensor:
         return torch.cat([self.upper.initial(generator, std), self.plain.initial(generator, std)])
 
@@ -59,4 +63,4 @@ class Residual:
 
     def _sum(self, theta: Tensor, observation: Tensor, found: Outputs) -> Outputs:
         mean, log_std = self.plain(theta[self.upper.size :], observation)
-        return Outputs(mean + SHARE * found.mean, log_std, found.value)
+        return Outputs(mean + SHARE * found.mean, log_std, found.value, found.recalled)

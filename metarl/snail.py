@@ -78,10 +78,14 @@ class SNAIL(Remembering):
     def features(self) -> int:
         return self._widths[-1] + self.values
 
+    @property
+    def recalled(self) -> int:
+        return self.features
+
     def perceive(self, weights: Pieces, given: Tensor) -> Tensor:
         return torch.relu(torch.addmm(weights["embedding_bias"], given, weights["embedding"].T))
 
-    def advance(self, weights: Pieces, state: Pieces, perceived: Tensor) -> tuple[Tensor, Pieces]:
+    def advance(self, weights: Pieces, state: Pieces, perceived: Tensor) -> tuple[Tensor, Tensor, Pieces]:
         count = (state["count"] + 1).clamp(max=self.length)
         lived = torch.arange(self.length) >= self.length - count
         new: Pieces = {}
@@ -103,7 +107,7 @@ class SNAIL(Remembering):
         following = {"count": count}
         for name in list(self.state)[1:]:
             following |= {name: state[name][:, 1:], f"{name} new": new[name]}
-        return features, following
+        return features, features, following
 
     def sequence(self, theta: Tensor, observation: Tensor, feedback: Tensor) -> Outputs:
         weights = pieces("theta", theta, self.weights)
@@ -122,8 +126,8 @@ class SNAIL(Remembering):
             return pad(later.reshape(trials, time, -1)[:, : time - shift], (0, 0, shift, 0)).flatten(0, 1)
 
         given = torch.cat([observation, feedback], -1).reshape(-1, self.inputs)
-        features = self._through(weights, self.perceive(weights, given), attend, delay)
-        return self._outputs(weights, features.reshape(trials, time, -1))
+        features = self._through(weights, self.perceive(weights, given), attend, delay).reshape(trials, time, -1)
+        return self._outputs(weights, features, features)
 
     def _through(
         self, weights: Pieces, x: Tensor, attend: Callable[..., Tensor], delay: Callable[..., Tensor]

@@ -16,6 +16,7 @@ from metarl.learners.trained import Trained
 from metarl.memory import Memory, Outputs
 from metarl.networks import divergence, entropy, log_probability
 from metarl.objectives import Objective
+from metarl.recall import Recall
 from metarl.sampling.serial import Sampler
 from metarl.sampling.worker import Trial
 
@@ -34,7 +35,11 @@ class MemoryLearner:
 
     def __init__(self, network: Memory, objective: Objective, config: Config, start: Tensor | None = None) -> None:
         self.network, self.objective, self.config = network, objective, config
-        self._trained = Trained({"theta": initial(network, config, start)}, {"theta": config.learning_rate})
+        self._recall = Recall(network.recalled, network.observation, network.action)
+        parts = {"theta": initial(network, config, start)}
+        if config.recall:
+            parts["recall"] = self._recall.initial(config.seed)
+        self._trained = Trained(parts, dict.fromkeys(parts, config.learning_rate))
         self._size = torch.ones(())  # of returns: the value head learns them in this unit
 
     @property
@@ -63,10 +68,8 @@ class MemoryLearner:
             size = _mean(returns.square(), data["mask"]).sqrt().clamp(min=1e-3)
             # The first batch sets the size, later ones move it.
             size = size if not progress else FORGET * self._size + (1 - FORGET) * size
-            mean = _mean(advantage, data["mask"])
-            spread = _mean((advantage - mean).square(), data["mask"]).sqrt()
-            data |= {"advantage": (advantage - mean) / (spread + 1e-6), "returns": returns / size}
-            data["old_mean"] = old.mean
+            data |= {"advantage": _standardised(advantage, data["mask"]), "returns": returns / size}
+            data |= {"standardised": _standardised(data["reward"], data["mask"], 1e-3), "old_mean": old.mean}
         order = np.random.default_rng([config.seed, round(progress * config.iterations)])
         figures = self._passes(data, old.log_std, order)
         self._size = size
@@ -87,6 +90,7 @@ class MemoryLearner:
     def _passes(self, data: dict[str, Tensor], old_log_std: Tensor, rng: np.random.Generator) -> dict[str, float]:
         """PPO's passes over batches of trials; they end when the policy has moved by more than the bound."""
         config, figures, count = self.config, {}, len(data["mask"])
+        parameters = self._trained.parameters
         for turn in range(config.passes):
             moved = []
             for rows in np.array_split(rng.permutation(count), min(config.batches, count)):
@@ -99,11 +103,16 @@ class MemoryLearner:
                 error = _mean((now.value - part["returns"]).square(), mask)
                 bonus = _mean(entropy(now.mean, now.log_std), mask)
                 loss = -gain + VALUE * error - config.entropy * bonus
-                (gradient,) = torch.autograd.grad(loss, self.theta)
+                also = {}
+                if config.recall:
+                    unknown = self._recall.error(parameters["recall"], now.recalled, part, rng)
+                    loss = loss + config.recall * unknown
+                    also["recall_loss"] = unknown.item()
+                gradients = torch.autograd.grad(loss, list(parameters.values()))
                 kl = divergence(now.mean.detach(), now.log_std.detach(), part["old_mean"], old_log_std)
                 moved.append(_mean(kl, mask).item())
-                norm = self._trained.step(loss.item(), {"theta": gradient})
-                figures = {"gradient_norm": norm, "value_loss": error.item(), "entropy": bonus.item()}
+                norm = self._trained.step(loss.item(), dict(zip(parameters, gradients, strict=True)))
+                figures = {"gradient_norm": norm, "value_loss": error.item(), "entropy": bonus.item(), **also}
             figures |= {"divergence": float(np.mean(moved)), "passes": turn + 1.0}
             if moved[-1] > config.divergence:
                 break
@@ -151,6 +160,13 @@ def advantages(
         ahead = error[:, step] + discount * gae_lambda * ahead
         advantage[:, step] = ahead
     return advantage * mask, (advantage + value) * mask
+
+
+def _standardised(value: Tensor, mask: Tensor, least: float = 0.0) -> Tensor:
+    """value with mean 0 and spread 1 where the mask is; a spread below `least` counts as that."""
+    mean = _mean(value, mask)
+    spread = _mean((value - mean).square(), mask).sqrt().clamp(min=least)
+    return (value - mean) / (spread + 1e-6)
 
 
 def _mean(value: Tensor, mask: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ import torch
 
 from metarl.checkpoint import load_theta
 from metarl.config import MEMORY, ONLINE, Config
+from metarl.gru import GRUMemory
 from metarl.informed import Informed, Plain
 from metarl.learners.belief import Belief
 from metarl.learners.es_maml import ESMAML
@@ -17,7 +18,7 @@ from metarl.learners.maml import MAML, RULES
 from metarl.learners.memory import MemoryLearner
 from metarl.learners.reptile import Reptile
 from metarl.mann import MANN
-from metarl.memory import GRUMemory, Memory
+from metarl.memory import Memory
 from metarl.networks import MLP, Symmetric
 from metarl.objectives import Demonstration, Objective, Prediction, Reward
 from metarl.problem import Problem

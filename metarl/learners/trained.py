@@ -72,7 +72,7 @@ def check_shape(name: str, state: Mapping[str, Tensor], parameter: Tensor) -> No
     if found != list(parameter.shape):
         raise ValueError(
             f"checkpoint holds {name} of shape {found}, expected {list(parameter.shape)}; was config.json or the "
-            "environment changed after training?"
+            "environment changed after training, or is it of another version? Then train again"
         )
 
 

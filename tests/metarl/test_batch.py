@@ -9,8 +9,9 @@ import torch
 
 from envs.classic import Bandit, Binding, Classic, Maze, PointNavigation, Sinusoid, TabularMDP
 from metarl.episodes import Episodes
+from metarl.gru import GRUMemory
 from metarl.learners.memory import unrolled
-from metarl.memory import GRUMemory, Memory
+from metarl.memory import Memory
 from metarl.networks import MLP
 from metarl.sampling.batch import BatchSampler
 from metarl.sampling.worker import Trial, draw_tasks
@@ -34,10 +35,12 @@ def actors(job: Classic) -> dict[str, MLP | Memory]:
     }
 
 
-def theta_of(network: MLP | Memory, seed: int = 0) -> np.ndarray:
-    """Far from rest, so that what it sees and remembers matters."""
+def theta_of(network: MLP | Memory, seed: int = 2) -> np.ndarray:
+    """Far from rest, so that what it sees and remembers matters; of a seed whose greedy choices differ, and not so far
+    that rounding grows from step to step.
+    """
     generator = torch.Generator().manual_seed(seed)
-    return (network.initial(generator) + 0.7 * torch.randn(network.size, generator=generator)).numpy()
+    return (network.initial(generator) + 0.3 * torch.randn(network.size, generator=generator)).numpy()
 
 
 def make_trials(job: Classic, actor: str, mode: str = "explore", count: int = 4, episodes: int = 3) -> list[Trial]:
@@ -92,7 +95,7 @@ def test_a_trials_memory_lasts_and_the_next_one_starts_from_none(name: str):
     """Recomputed from zero memory on the whole trial at once, every greedy action comes out again."""
     job = JOBS[name]
     network = actors(job)["memory"]
-    trials = make_trials(job, "memory", "mean")
+    trials = make_trials(job, "memory", "mean", count=40)
     lived = Episodes.stack(sampler(job).sample(trials))
     data = {key: torch.from_numpy(value) for key, value in unrolled(lived).items()}
     found = network.sequence(torch.from_numpy(trials[0].theta), data["observation"], data["feedback"])

@@ -43,6 +43,8 @@ RATES = ("learning_rate", "step_size", "step_decay", "step_size_rate", "clip", "
         ("gae_lambda", -0.1),
         ("entropy", -1.0),
         ("entropy", float("inf")),
+        ("recall", -1.0),
+        ("recall", float("inf")),
         ("activation", "sine"),
         ("seed", -1),
         ("hidden", (64, 0)),

@@ -1,5 +1,7 @@
 """What every memory network owes: streaming equals whole trials, gradients, ONNX. And the GRU against torch's own."""
 
+from collections.abc import Callable
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -11,15 +13,16 @@ from torch import Tensor
 
 from export.device.policy import session
 from export.graphs import export_graph
+from metarl.gru import GRUMemory, gru
 from metarl.mann import MANN
-from metarl.memory import GRUMemory, Outputs, Remembering, length, pieces
+from metarl.memory import Outputs, Remembering, length, pieces
 from metarl.networks import LOG_STD
 from metarl.snail import SNAIL
 
 SMALL: dict[str, dict[str, int]] = {
-    "gru": {"hidden": 4},
-    "mann": {"hidden": 4, "slots": 5, "width": 3},
-    "mann of two heads": {"hidden": 4, "slots": 5, "width": 3, "reads": 2},
+    "gru": {"hidden": 8},
+    "mann": {"hidden": 8, "slots": 5, "width": 3},
+    "mann of two heads": {"hidden": 8, "slots": 5, "width": 3, "reads": 2},
     "snail": {"length": 6, "filters": 2, "embedding": 4, "keys": 3, "values": 2},
     "snail of one step": {"length": 1, "filters": 2, "embedding": 4, "keys": 3, "values": 2},
 }
@@ -54,8 +57,13 @@ def streamed(network: Remembering, theta: Tensor, observation: Tensor, feedback:
     for step in range(observation.shape[-2]):
         outputs, memory = network.step(theta, memory, observation[..., step, :], feedback[..., step, :])
         answers.append(outputs)
-    mean = torch.stack([outputs.mean for outputs in answers], -2)
-    return Outputs(mean, answers[0].log_std, torch.stack([outputs.value for outputs in answers], -1))
+    mean, recalled = (torch.stack([getattr(outputs, name) for outputs in answers], -2) for name in ("mean", "recalled"))
+    return Outputs(mean, answers[0].log_std, torch.stack([outputs.value for outputs in answers], -1), recalled)
+
+
+def rows(outputs: Outputs, cut: Callable[[Tensor], Tensor]) -> Outputs:
+    """The same of some trials: `cut` makes them of all."""
+    return Outputs(cut(outputs.mean), outputs.log_std, cut(outputs.value), cut(outputs.recalled))
 
 
 def assert_alike(found: Outputs, expected: Outputs, atol: float = 1e-5) -> None:
@@ -77,10 +85,10 @@ def test_leading_axes_may_be_none_or_many_and_trials_do_not_mix(name: str):
     theta, (observation, feedback) = lively(network), lived(6, 9)
     together = streamed(network, theta, observation, feedback)
     stacked = streamed(network, theta, observation.reshape(2, 3, 9, -1), feedback.reshape(2, 3, 9, -1))
-    assert_alike(Outputs(stacked.mean.flatten(0, 1), stacked.log_std, stacked.value.flatten(0, 1)), together)
+    assert_alike(rows(stacked, lambda part: part.flatten(0, 1)), together)
     for row in range(6):
         alone = streamed(network, theta, observation[row], feedback[row])
-        assert_alike(alone, Outputs(together.mean[row], together.log_std, together.value[row]))
+        assert_alike(alone, rows(together, itemgetter(row)))
 
 
 @pytest.mark.parametrize("name", sorted(set(SMALL) - {"snail of one step"}))
@@ -182,20 +190,41 @@ def test_the_exported_step_follows_torch(name: str, discrete: bool):
         np.testing.assert_allclose(spread, log_std.numpy())
 
 
+@pytest.mark.parametrize("name", ["gru", "mann"])
+def test_a_step_sees_the_observation_before_it_and_none_where_a_trial_starts(name: str):
+    """With the way out of the memory closed, means depend on this observation and on the one before alone."""
+    network = make(name)
+    theta, (observation, feedback) = lively(network), lived(1, 5)
+    pieces("theta", theta, network.weights)["read_out"].zero_()
+    mean = network.sequence(theta, observation.requires_grad_(), feedback).mean
+    for step, seen in ((3, [2, 3]), (0, [0])):
+        (gradient,) = torch.autograd.grad(mean[:, step].sum(), observation, retain_graph=True)
+        assert gradient[0].any(-1).nonzero().flatten().tolist() == seen
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_what_is_recalled_can_be_learned(name: str):
+    network = make(name)
+    theta = lively(network).requires_grad_()
+    recalled = network.sequence(theta, *lived(2, 5)).recalled
+    assert recalled.shape == (2, 5, network.recalled)
+    (gradient,) = torch.autograd.grad(recalled.sum(), theta)
+    assert gradient.any()
+
+
 def test_the_gru_is_torchs():
-    network = make("gru")
-    theta, (observation, feedback) = lively(network), lived(3, 8)
-    weights, torchs = pieces("theta", theta, network.weights), torch.nn.GRU(network.inputs, 4, batch_first=True)
+    network, width = make("gru"), SMALL["gru"]["hidden"]
+    weights, torchs = pieces("theta", lively(network), network.weights), torch.nn.GRU(width, width, batch_first=True)
+    embedded, hidden = torch.randn(3, 9, width, generator=torch.Generator().manual_seed(0)), torch.zeros(3, width)
     with torch.no_grad():
         torchs.weight_ih_l0.copy_(weights["input"])
         torchs.weight_hh_l0.copy_(torch.cat([weights["gates"], weights["candidate"]]))
         torchs.bias_ih_l0.copy_(weights["input_bias"])
-        torchs.bias_hh_l0.copy_(torch.cat([torch.zeros(8), weights["candidate_bias"]]))
-        features, _ = torchs(torch.cat([observation, feedback], -1))
-    expected = features @ weights["head"].T + weights["head_bias"]
-    outputs = network.sequence(theta, observation, feedback)
-    torch.testing.assert_close(outputs.mean, expected[..., :ACTION])
-    torch.testing.assert_close(outputs.value, expected[..., ACTION])
+        torchs.bias_hh_l0.copy_(torch.cat([torch.zeros(2 * width), weights["candidate_bias"]]))
+        expected, _ = torchs(embedded)
+    for step in range(9):
+        hidden = gru(weights, torch.addmm(weights["input_bias"], embedded[:, step], weights["input"].T), hidden)
+        torch.testing.assert_close(hidden, expected[:, step])
 
 
 def test_pieces_are_cut_in_order():

@@ -12,10 +12,10 @@ from safetensors.torch import save
 
 from metarl.episodes import Episodes
 from metarl.files import write_atomic
+from metarl.gru import GRUMemory
 from metarl.learners.learner import ACTOR
 from metarl.learners.memory import MemoryLearner, advantages, unrolled
 from metarl.learners.registry import make_learner
-from metarl.memory import GRUMemory
 from metarl.networks import MLP
 from metarl.objectives import Reward
 from metarl.problem import Problem
@@ -169,8 +169,43 @@ def test_padding_changes_no_outer_step(tiny):
     assert torch.equal(learner.theta, other.theta)
 
 
-def test_a_loaded_state_goes_on_with_the_same_bits(tiny):
-    (learner, sampler), (other, _) = bandit(tiny), bandit(tiny, seed=1)
+def test_a_memory_that_is_asked_learns_to_tell(tiny):
+    learner, sampler = bandit(tiny, learning_rate=1e-2, passes=4, batches=2, iterations=30, divergence=0.1, recall=1.0)
+    told = []
+    for iteration in range(30):
+        told.append(learner.update(lived(learner, sampler, iteration), iteration / 30)["recall_loss"])
+    # Payoffs in U(0, 1) explain a third of the variance of what is drawn by them; the rest is noise.
+    assert told[0] > 0.9
+    assert 0.5 < np.mean(told[-3:]) < 0.8
+
+
+def test_being_asked_shapes_the_memory(tiny):
+    """Adam's first step is as long in every parameter: what counts is the gradient's sign."""
+    signs = []
+    for recall in (0.0, 30.0):
+        learner, sampler = bandit(tiny, passes=1, batches=1, recall=recall)
+        before = learner.theta.detach().clone()
+        figures = learner.update(lived(learner, sampler, 0), 0.0)
+        assert ("recall_loss" in figures) == (recall > 0)
+        signs.append(torch.sign(learner.theta.detach() - before))
+    assert (signs[0] != signs[1]).float().mean() > 0.1
+
+
+@pytest.mark.parametrize("offset", [0.0, 100.0])
+def test_rewards_of_any_size_or_none_at_all_are_told_in_their_own_unit(tiny, offset: float):
+    """So that the decoder neither drowns what else is learned, nor has to crawl to the mean first."""
+    learner, sampler = bandit(tiny, recall=1.0, passes=1, batches=1)
+    (batch,) = lived(learner, sampler, 0)
+    figures = learner.update([replace(batch, reward=batch.reward + np.float32(offset))], 0.0)
+    assert figures["recall_loss"] == pytest.approx(1, abs=0.15)
+    (batch,) = lived(learner, sampler, 1)
+    constant = learner.update([replace(batch, reward=np.full_like(batch.reward, offset))], 0.5)
+    assert constant["recall_loss"] < 0.1
+
+
+@pytest.mark.parametrize("recall", [0.0, 1.0])
+def test_a_loaded_state_goes_on_with_the_same_bits(tiny, recall: float):
+    (learner, sampler), (other, _) = bandit(tiny, recall=recall), bandit(tiny, seed=1)
     other = MemoryLearner(other.network, Reward(), learner.config)
     for iteration in range(2):
         learner.update(lived(learner, sampler, iteration), iteration / 4)

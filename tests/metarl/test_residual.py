@@ -2,8 +2,8 @@
 
 import torch
 
+from metarl.gru import GRUMemory
 from metarl.learners.learner import begin_with
-from metarl.memory import GRUMemory
 from metarl.networks import MLP
 from metarl.residual import SHARE, Residual
 
@@ -18,7 +18,7 @@ def test_it_begins_with_what_a_plain_policy_learned():
     observation, feedback = torch.randn(6, 3, generator=generator), torch.zeros(6, 4)
     found, _ = NETWORK.step(theta, torch.zeros(6, NETWORK.memory), observation, feedback)
     mean, log_std = PLAIN(start, observation)
-    upper, _ = NETWORK.upper.step(theta[: NETWORK.upper.size], torch.zeros(6, 4), observation, feedback)
+    upper, _ = NETWORK.upper.step(theta[: NETWORK.upper.size], torch.zeros(6, NETWORK.memory), observation, feedback)
     torch.testing.assert_close(found.mean, mean + SHARE * upper.mean)
     torch.testing.assert_close(found.log_std, log_std)
     assert (found.mean - mean).abs().max() < 0.1
@@ -34,3 +34,4 @@ def test_streaming_equals_the_sequence():
         found, memory = NETWORK.step(theta, memory, observation[:, step], feedback[:, step])
         torch.testing.assert_close(found.mean, whole.mean[:, step], atol=1e-5, rtol=0)
         torch.testing.assert_close(found.value, whole.value[:, step], atol=1e-5, rtol=0)
+        torch.testing.assert_close(found.recalled, whole.recalled[:, step], atol=1e-5, rtol=0)

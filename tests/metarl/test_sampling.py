@@ -13,8 +13,8 @@ from envs.legged import Walk
 from metarl.config import DEFAULTS
 from metarl.episodes import Episodes
 from metarl.graphs import act_graph
+from metarl.gru import GRUMemory
 from metarl.learners.memory import unrolled
-from metarl.memory import GRUMemory
 from metarl.networks import MLP
 from metarl.sampling.processes import make_sampler
 from metarl.sampling.serial import Sampler, SerialSampler
