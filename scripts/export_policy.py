@@ -33,10 +33,13 @@ def run(args: Args) -> None:
     from metarl.pack import pack
 
     report = pack(Run(args.run), args.out, [json.loads(file.read_text()) for file in args.evaluation], args.sign)
-    print(
-        f"verified over {report.cases} batches: act differs by {report.act:.1e}, theta' - theta by {report.first:.1e} "
-        f"after 1 step and {report.chained:.1e} after {report.steps}\nwrote {args.out}, {args.out.stat().st_size} bytes"
-    )
+    print(f"verified: act differs by {report.act:.1e}")
+    if report.cases:
+        print(
+            f"over {report.cases} batches theta' - theta differs by {report.first:.1e} after 1 step and "
+            f"{report.chained:.1e} after {report.steps}"
+        )
+    print(f"wrote {args.out}, {args.out.stat().st_size} bytes")
 
 
 if __name__ == "__main__":

@@ -46,6 +46,17 @@ def bundle(trained):
     return trained / "bundle.zip"
 
 
+def test_a_memory_is_exported_without_figures_of_gradient_steps(tmp_path):
+    out = tmp_path / "run"
+    sizes = ("--iterations", "1", "--tasks", "1", "--episodes", "2", "--workers", "0")
+    done = script("train", "--out", out, "--learner", "rl2", "--env", "metarl/PandaReach-v0", *sizes)
+    assert done.returncode == 0, done.stderr
+    done = script("export_policy", out, "--out", tmp_path / "memory.zip")
+    assert done.returncode == 0, done.stderr
+    assert "act differs by" in done.stdout
+    assert "theta" not in done.stdout
+
+
 def test_a_run_is_evaluated_beside_its_baselines(trained):
     arguments = ("--tasks", "3", "--episodes", "1", "--steps", "1", "--workers", "0", "--json", trained / "r.json")
     done = script("evaluate", trained, *arguments)
