@@ -111,8 +111,8 @@ def _memory(learner: str, **settings: Any) -> Config:
 def _bandits() -> Iterator[Row]:
     """RL2's bandits (Duan et al. 2016): n pulls of k arms; the reward of a trial.
 
-    Of a hundred pulls `snail` can look up any; the others have to learn what to keep, from more trials, exploring
-    longer, and by being asked.
+    Of a hundred pulls `snail` can look up any; the others learn what to keep, from more trials, exploring longer, and
+    being asked.
     """
     keeping = {"tasks": 500, "gae_lambda": 0.9, "entropy": 0.01, "recall": 1.0}
     long = {"rl2": keeping, "mann": keeping, "snail": {"tasks": 250, "gae_lambda": 0.8}}
@@ -129,7 +129,7 @@ def _tabular() -> Iterator[Row]:
     """RL2's random MDPs (Duan et al. 2016): 10 states, 5 actions, 10 episodes of 10 steps; the reward of a trial.
 
     A short sight is what makes it learnable in so little motion: of a trial's reward little is due to one choice. As in
-    the long bandit, all but `snail` have to be asked.
+    the long bandit, all but `snail` are asked.
     """
     base: dict[str, Any] = {"episodes": 10, "discount": 0.9, "gae_lambda": 0.3, "divergence": 0.05, "batches": 4}
     own: dict[str, dict[str, Any]] = {

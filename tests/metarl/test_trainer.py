@@ -159,7 +159,11 @@ FAMILIES = [
     ("mann", "reward", {"env": "metarl/Maze-v0", "options": {"size": 2, "horizon": 4}, "recall": 1.0}),
     ("rl2", "reward", {**POINT, "recall": 1.0}),
     ("belief", "prediction", {"env": "metarl/A1Walk-v0", "options": {"horizon": 40}, "episodes": 1}),
-    ("snail", "reward", {"env": "metarl/TabularMDP-v0", "options": {"states": 3, "actions": 2, "horizon": 3}}),
+    (
+        "snail",
+        "reward",
+        {"env": "metarl/TabularMDP-v0", "options": {"states": 3, "actions": 2, "horizon": 3}, "recall": 1.0},
+    ),
 ]
 
 
