@@ -131,12 +131,18 @@ class Symmetric(MLP):
     does: Mirror = field(kw_only=True)
 
     def __call__(self, theta: Tensor, observation: Tensor) -> tuple[Tensor, Tensor]:
-        mean, log_std = super().__call__(theta, torch.stack([observation, _image(self.sees, observation)]))
-        here, there = mean.unbind()
-        return (here + _image(self.does, there)) / 2, (log_std + _image(self.does.unsigned, log_std)) / 2
+        means, log_std = super().__call__(theta, torch.stack([observation, image(self.sees, observation)]))
+        return symmetric(means, log_std, self.does)
 
 
-def _image(mirror: Mirror, values: Tensor) -> Tensor:
+def symmetric(means: Tensor, log_std: Tensor, does: Mirror) -> tuple[Tensor, Tensor]:
+    """Mean [..., action] of answers [2, ..., action] to an observation and to its image, and of both sides' log_std."""
+    here, there = means.unbind()
+    return (here + image(does, there)) / 2, (log_std + image(does.unsigned, log_std)) / 2
+
+
+def image(mirror: Mirror, values: Tensor) -> Tensor:
+    """The images of vectors [..., n]."""
     return values[..., list(mirror.sources)] * torch.tensor(mirror.signs)
 
 

@@ -28,10 +28,12 @@ from metarl.checkpoint import load_theta
 from metarl.config import tuples
 from metarl.files import write_atomic, write_json
 from metarl.graphs import act_graph
-from metarl.networks import MLP
-from metarl.problem import open_env
+from metarl.networks import MLP, Symmetric
+from metarl.problem import Problem, open_env
 from metarl.statistics import interval, share
+from metarl.symmetric_sb3 import SymmetricPolicy
 from metarl.wrappers import Past, Privileged
+from robots.mirror import Mirror
 
 Theta = NDArray[np.float32]
 Show = Callable[[int, str], None]
@@ -46,7 +48,7 @@ class Settings:
     rollout: steps of each between updates. batch, epochs: of an update. rate: Adam's, falling linearly to zero.
     log_std: of the actions, at first. hidden: widths of policy and value network. start: a folder with a policy to
     begin with, which may see the observation alone. sees: the observation, and the task or the past beside it: the last
-    `window` observations and actions.
+    `window` observations and actions. symmetric: the robot is its own mirror image, and its policy knows.
     """
 
     env: str
@@ -65,6 +67,7 @@ class Settings:
     start: str | None = None
     sees: Literal["observation", "task", "past"] = "observation"
     window: int = 12
+    symmetric: bool = False
 
 
 class _Curve(BaseCallback):
@@ -149,13 +152,39 @@ def _monitored(settings: Settings) -> Monitor:
     return Monitor(environment(settings), info_keywords=("is_success", "error"))
 
 
+def network(settings: Settings, problem: Problem) -> MLP:
+    """What a policy of these settings is. Raises ValueError for one that is to be symmetric where nothing is."""
+    told = {"task": problem.space.size, "past": 0, "observation": 0}[settings.sees]
+    seen = problem.observation + told
+    if settings.sees == "past":
+        seen = settings.window * (problem.observation + problem.action)
+    plain = MLP(seen, problem.action, settings.hidden, problem.discrete)
+    if not settings.symmetric:
+        return plain
+    if problem.symmetry is None:
+        raise ValueError(f"{settings.env} is not known to be its own mirror image, expected symmetric=False")
+    observation, action, code = problem.symmetry
+    parts = {
+        "observation": (observation,),
+        "task": (observation, code),
+        "past": (observation, action) * settings.window,
+    }
+    return Symmetric(**vars(plain), sees=Mirror.join(parts[settings.sees]), does=action)
+
+
 def ppo(env: gymnasium.Env[Any, Any] | DummyVecEnv, settings: Settings) -> PPO:
+    sides: dict[str, Any] = {}
+    if settings.symmetric:
+        twofold = network(settings, Problem.of(settings.env, settings.options))
+        assert isinstance(twofold, Symmetric)
+        sides = {"sees": twofold.sees, "does": twofold.does}
     return PPO(
-        "MlpPolicy",
+        SymmetricPolicy if settings.symmetric else "MlpPolicy",
         env,
         policy_kwargs={
             "net_arch": {"pi": list(settings.hidden), "vf": list(settings.hidden)},
             "log_std_init": settings.log_std,
+            **sides,
         },
         n_steps=settings.rollout,
         batch_size=settings.batch,
@@ -183,6 +212,16 @@ def _parts(model: PPO) -> list[torch.Tensor]:
     ]
 
 
+def load_settings(folder: Path) -> Settings:
+    """Those that `learn` kept. Raises ValueError for a folder without."""
+    try:
+        values = json.loads((folder / "settings.json").read_text())
+        fixed = {"hidden": tuple(values["hidden"]), "options": tuples(values["options"])}
+        return Settings(**{**values, **fixed})
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{folder}/settings.json is not what scripts/learn.py writes ({error})") from error
+
+
 @dataclass(frozen=True)
 class Learned:
     """A policy from a folder that `learn` wrote: an environment's maker and how to act in it."""
@@ -193,19 +232,11 @@ class Learned:
     @classmethod
     def load(cls, folder: Path) -> Learned:
         """Raises ValueError for a folder without a policy, or one of another shape."""
-        flat = load_theta(folder)
-        try:
-            values = json.loads((folder / "settings.json").read_text())
-            fixed = {"hidden": tuple(values["hidden"]), "options": tuples(values["options"])}
-            settings = Settings(**{**values, **fixed})
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise ValueError(f"{folder}/settings.json is not what scripts/learn.py writes ({error})") from error
-        env = make(settings.env, **settings.options)
-        network = MLP(env.interface.observation_size, env.interface.action_size, settings.hidden)
-        env.close()
-        if flat.shape != (network.size,):
-            raise ValueError(f"{folder}: theta has {flat.size} values, expected {network.size} for {settings.env}")
-        policy = Policy(act_graph(network))
+        flat, settings = load_theta(folder), load_settings(folder)
+        acting = network(settings, Problem.of(settings.env, settings.options))
+        if flat.shape != (acting.size,):
+            raise ValueError(f"{folder}: theta has {flat.size} values, expected {acting.size} for {settings.env}")
+        policy = Policy(act_graph(acting))
         return cls(settings, lambda observation: policy(flat, observation)[0])
 
 

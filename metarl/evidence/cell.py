@@ -109,7 +109,7 @@ def by_ppo(name: str, settings: Settings, judge: Judge) -> Cell:
 
 
 def rivals(
-    env: str, steps: int, hidden: tuple[int, ...], start: str | None, discount: float, seed: int
+    env: str, steps: int, hidden: tuple[int, ...], start: str | None, discount: float, seed: int, symmetric: bool
 ) -> Iterator[tuple[str, Settings]]:
     """Those whom adaptation is measured against, by label, as PPO trains them: the same in every table."""
     for label, sees in RIVALS.items():
@@ -128,6 +128,7 @@ def rivals(
                 seed=seed,
                 start=start,
                 sees=sees,
+                symmetric=symmetric,
             ),
         )
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
@@ -33,7 +32,7 @@ from metarl.sampling.opening import actor_of, open_sampler
 from metarl.sampling.processes import make_sampler
 from metarl.sampling.serial import Sampler
 from metarl.sampling.worker import Actor, Trial, draw_tasks
-from metarl.sb3 import Settings
+from metarl.sb3 import Settings, load_settings, network
 from metarl.scores import Row
 from metarl.statistics import interval
 
@@ -285,16 +284,12 @@ def _figures(lived: Sequence[Episodes], horizon: int, hz: int) -> dict[str, str]
 
 def _learned(folder: Path) -> tuple[Settings, Problem, MLP, Actor, Float]:
     """What a folder's policy was trained with and for, its network, who acts by it, and its theta [P]."""
-    settings = Settings(**{**json.loads((folder / "settings.json").read_text()), "steps": 0})
+    settings = load_settings(folder)
     problem = Problem.of(settings.env, settings.options)
-    told = {"task": problem.space.size, "past": 0, "observation": 0}[settings.sees]
-    seen = problem.observation + told
-    if settings.sees == "past":
-        seen = settings.window * (problem.observation + problem.action)
-    network = MLP(seen, problem.action, tuple(settings.hidden))
+    policy = network(settings, problem)
     history = settings.window if settings.sees == "past" else 0
-    actor = Actor(act_graph(network), settings.sees == "task", history)
-    return settings, problem, network, actor, load_theta(folder)
+    actor = Actor(act_graph(policy), settings.sees == "task", history)
+    return settings, problem, policy, actor, load_theta(folder)
 
 
 def _rows(rows: Sequence[Row], tasks: int) -> Verdict:

@@ -74,6 +74,7 @@ class Place:
     unit: str = ""
     scale: float = 1.0
     trials: bool = False
+    symmetric: bool = False
 
     @property
     def columns(self) -> dict[str, tuple[str, str]]:
@@ -83,9 +84,9 @@ class Place:
 
 IN_CM: dict[str, Any] = {"by": "error", "unit": " [cm]", "scale": 100.0}
 PLACES = {
-    "a1": Place(steps=2_000_000, start="docs/learned/a1-flat"),
-    "a1-uneven": Place(steps=2_000_000, start="docs/learned/a1-rough"),
-    "a1-turn": Place(steps=2_000_000, start="docs/learned/a1-flat"),
+    "a1": Place(steps=2_000_000, start="docs/learned/a1-flat", symmetric=True),
+    "a1-uneven": Place(steps=2_000_000, start="docs/learned/a1-rough", symmetric=True),
+    "a1-turn": Place(steps=2_000_000, start="docs/learned/a1-flat", symmetric=True),
     "mini-cheetah": Place(steps=2_000_000, start="docs/learned/mini-cheetah", trials=True),
     "reach": Place(
         steps=400_000,
@@ -116,7 +117,9 @@ def _cells(name: str, place: Place, seed: int) -> Iterator[Cell]:
         **({"options": dict(deployment.options)} if deployment.options else {}),
     }
     policies: dict[str, Settings] = {}
-    for label, settings in rivals(deployment.env, place.steps, place.hidden, place.start, place.discount, seed):
+    symmetric = place.symmetric
+    trained = place.steps, place.hidden, place.start, place.discount, seed, symmetric
+    for label, settings in rivals(deployment.env, *trained):
         policies[label] = replace(settings, options=dict(place.options))
         made = by_ppo(f"deployment/{name}/{label}/{seed}", policies[label], partial(judge, ppo_pilot, draws=ROOMS))
         yield replace(made, settings={"policy": asdict(policies[label]), **judged, "draws": ROOMS})

@@ -73,7 +73,7 @@ def _cells(name: str, place: Place, seed: int) -> Iterator[Cell]:
     judge = partial(adapted, tasks=TASKS, steps=ADAPTED, episodes=EPISODES)
     for label, (learner, objective) in _learners(name).items():
         yield by_learner(f"robots/{name}/{label}/{seed}", _config(place, learner, objective, seed), judge)
-    for label, settings in rivals(place.env, STEPS, place.hidden, place.start, place.discount, seed):
+    for label, settings in rivals(place.env, STEPS, place.hidden, place.start, place.discount, seed, symmetric=False):
         steps = ADAPTED if settings.sees == "observation" else 0
         verdict = partial(rival, tasks=TASKS, episodes=EPISODES, steps=steps)
         yield by_ppo(f"robots/{name}/{label}/{seed}", settings, verdict)
