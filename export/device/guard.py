@@ -115,6 +115,8 @@ class Guard:
             with self._lock:
                 self._driver.begin_attempt()
             self.release()
+        else:  # the loop paused on purpose; what the watchdog did meanwhile stands
+            self._wrote_at = self._clock()
 
     def guided(self) -> Mapping[str, Array]:
         """A motion led by hand."""
@@ -312,8 +314,9 @@ class Guard:
             self.fault = f"{type(error).__name__}: {error}"
 
     def _overdue(self) -> bool:
-        """Whether the loop has fallen silent while the robot moves."""
-        return self._target is not None and self._clock() - self._wrote_at > self.limits.deadman
+        """Whether the loop has fallen silent while the robot moves; one that went limp is not to be stiffened again."""
+        moves = self._target is not None and self.state != RELAX
+        return moves and self._clock() - self._wrote_at > self.limits.deadman
 
 
 class _Watchdog:

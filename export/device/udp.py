@@ -89,7 +89,7 @@ class UdpDriver:
         self._socket.connect((host, int(port)))
         self._session = int.from_bytes(os.urandom(4), "little")
         self._sequence = self.lost = self.stale = 0
-        self._last: Sample | None = None
+        self._last: Sample | None = None  # came with the answer to a command
         self._realtime = False
         deadline, said = time.monotonic() + float(timeout), None
         while said is None:
@@ -107,7 +107,7 @@ class UdpDriver:
         self._realtime = self.spec.realtime
 
     def read(self) -> Sample:
-        if self._last is not None:  # it came with the answer to a command
+        if self._last is not None and not self._realtime:  # where time runs, it is a control step old by now
             sample, self._last = self._last, None
             return sample
         return self._sample(self._ask(READ, b""))
@@ -271,6 +271,7 @@ class Server:
             return b""
         elif kind in (HOLD, RELAX, BEGIN):
             {HOLD: driver.hold, RELAX: driver.relax, BEGIN: driver.begin_attempt}[kind]()
+            self._moving = self._moving and kind != RELAX  # nothing stiffens a robot that went limp
         sample = driver.read()
         fields = [np.asarray(sample.values[name], np.float64).ravel() for name in driver.spec.fields]
         return head + np.concatenate([(sample.time, float(sample.valid)), *fields]).tobytes()

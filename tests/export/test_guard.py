@@ -272,6 +272,31 @@ def test_another_robot_is_refused_naming_both_values():
             require(replace(SPEC, **changes), TABLE)
 
 
+def test_what_went_limp_is_not_stiffened_by_the_watchdog():
+    body = Body(replace(SPEC, realtime=True))
+    guard = guarded(body, Reaction(hold=0.0), replace(LIMITS, deadman=0.03))
+    tick(guard)
+    tick(guard, None)
+    assert guard.state == "relax"
+    told = len(body.told)
+    time.sleep(0.2)
+    guard.close()
+    assert body.told[told:] == ["close"]
+
+
+def test_a_pause_between_attempts_is_no_offence():
+    body = Body(replace(SPEC, realtime=True, restarts=False))
+    guard = guarded(body, limits=replace(LIMITS, deadman=0.05))
+    tick(guard)
+    time.sleep(0.1)
+    guard.begin_attempt()
+    guard.read()
+    assert tick(guard).limits == ()
+    time.sleep(0.1)
+    assert tick(guard).limits == ("deadman",)
+    guard.close()
+
+
 def test_a_loop_that_falls_silent_is_held_by_the_watchdog_and_refused_when_it_returns():
     body = Body(replace(SPEC, realtime=True))
     body.read = lambda: Sample({"joint_position": body.joints, "target": np.zeros(2)}, time.monotonic())

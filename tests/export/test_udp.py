@@ -171,6 +171,27 @@ def test_a_robot_whose_device_falls_silent_holds():
         assert toy.calls[-1] == "hold"
 
 
+def test_a_robot_that_went_limp_is_not_stiffened_when_its_device_leaves_or_falls_silent():
+    toy = Toy(realtime=True)
+    with served(toy) as address:
+        driver = UdpDriver(address)
+        driver.write(Command(np.zeros(2), np.zeros(2)))
+        driver.relax()
+        time.sleep(DEADMAN + 0.2)
+        driver.close()
+        assert toy.calls == ["write", "relax"]
+
+
+def test_where_time_runs_a_reading_is_of_when_it_is_asked_for():
+    with served(Toy(realtime=True)) as address:
+        driver = UdpDriver(address)
+        driver.write(Command(np.zeros(2), np.zeros(2)))
+        time.sleep(0.05)
+        asked = time.monotonic()
+        assert driver.read().time >= asked  # not what came with the answer to the command
+        driver.close()
+
+
 def test_one_device_at_a_time():
     with served(Toy()) as address:
         first = UdpDriver(address)
