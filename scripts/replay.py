@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass
+from math import inf
 from pathlib import Path
 
 import numpy as np
@@ -57,15 +58,20 @@ def run(args: Args) -> None:
             explored += 1
             continue
         if message["digest"] != device.digest:
+            if message["digest"] not in thetas:
+                raise ValueError(
+                    f"step {message['index']} acted by parameters {message['digest']}, which were not recorded"
+                )
             device.theta = thetas[message["digest"]]
         observation = np.array(message["observation"], np.float32)
         if observation.shape != (interface.observation_size,):
             raise ValueError(
                 f"step {message['index']} observed {observation.shape}, expected {interface.observation_size}"
             )
-        difference = float(np.abs(device.act(observation) - np.array(message["sampled"])).max())
+        sampled = np.array(message["sampled"], np.float32)  # null was no number
+        difference = float(np.abs(device.act(observation) - sampled).max())
         compared += 1
-        worst = max(worst, difference)
+        worst = max(worst, difference) if difference == difference else inf
         if not difference <= args.tolerance and not first:
             first = f"step {message['index']} at {message['sample_time']:.3f} s, parameters {message['digest']}"
     console.print(

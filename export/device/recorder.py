@@ -63,7 +63,8 @@ THETA = {"type": "object", "properties": {"digest": {"type": "string"}, "float32
 class Recorder:
     """Writes from a thread of its own: `tick` and `event` only put something into a queue. dropped: what found it full.
 
-    Raises ValueError without the extra `log`, OSError where the file cannot be written. Close it, or lose FLUSHED.
+    Raises ValueError without the extra `log`, and for a file that is there already: it may be all that is left of a
+    fault. OSError where the file cannot be written. Close it, or lose FLUSHED.
     """
 
     def __init__(self, path: Path, device: Device) -> None:
@@ -74,7 +75,10 @@ class Recorder:
         self.dropped = 0
         self._device, self._known = device, set[str]()
         self._queue: queue.Queue[tuple[str, int, dict[str, Any]] | None] = queue.Queue(WAITING)
-        self._stream = path.open("wb")
+        try:
+            self._stream = path.open("xb")
+        except FileExistsError as error:
+            raise ValueError(f"{path} is there already: record to another file, or move that one away") from error
         # Without chunks: what has been written can be read, wherever the file ends.
         self._writer = Writer(self._stream, use_chunking=False)
         self._writer.start(library="sim2adapt")
@@ -90,8 +94,9 @@ class Recorder:
 
     def tick(self, tick: Tick) -> None:
         if tick.digest not in self._known:
-            self._known.add(tick.digest)
-            self._put("theta", tick.time, {"digest": tick.digest, "float32": self._device.theta.tobytes().hex()})
+            theta = {"digest": tick.digest, "float32": self._device.theta.tobytes().hex()}
+            if self._put("theta", tick.time, theta):
+                self._known.add(tick.digest)
         values = {name: np.ravel(value).tolist() for name, value in tick.sample.values.items()}
         self._put(
             "tick",
@@ -131,11 +136,13 @@ class Recorder:
         if self._failed is not None:
             raise OSError(f"the recording is not whole: {self._failed}") from self._failed
 
-    def _put(self, topic: str, seconds: float, message: dict[str, Any]) -> None:
+    def _put(self, topic: str, seconds: float, message: dict[str, Any]) -> bool:
         try:
             self._queue.put_nowait((topic, int(seconds * 1e9), message))
         except queue.Full:
             self.dropped += 1
+            return False
+        return True
 
     def _write(self) -> None:
         flushed, sequence = time.monotonic(), 0

@@ -87,6 +87,24 @@ def test_a_recording_plays_back_as_a_robot(recording, bundle):
     np.testing.assert_array_equal(np.array(driver.written), np.array(driver.recorded[:12]))
 
 
+def test_a_recording_is_never_overwritten(recording, bundle):
+    before = recording.read_bytes()
+    with pytest.raises(ValueError, match="is there already: record to another file"):
+        Recorder(recording, Device.load(bundle))
+    assert recording.read_bytes() == before
+
+
+def test_an_action_that_was_no_number_differs(recording, bundle):
+    data = recording.read_bytes()
+    at = data.index(b'"sampled": [') + len(b'"sampled": [')
+    end = data.index(b",", at)
+    broken = recording.with_name("broken.mcap")
+    broken.write_bytes(data[:at] + b"null".ljust(end - at) + data[end:])
+    found = replay(broken, bundle)
+    assert (found.returncode, found.stderr) == (1, "")
+    assert "actions differ by at most inf" in found.stdout
+
+
 def test_what_is_no_recording_is_refused(tmp_path):
     (tmp_path / "x").write_bytes(b"nothing of the kind")
     with pytest.raises(ValueError, match="is no recording of this project"):
