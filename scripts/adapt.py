@@ -19,7 +19,7 @@ from export.device.continuous import work
 from export.device.driver import connect
 from export.device.guard import Reaction
 from export.device.loop import Tick
-from export.device.plan import WORK, chosen
+from export.device.plan import chosen
 from export.device.recorder import Recorder
 from export.device.run import run as adapt
 from export.device.session import Event
@@ -125,8 +125,7 @@ def run(args: Args) -> None:
         f"{manifest.way}; golden vectors replayed",
         highlight=False,
     )
-    plan = chosen(manifest.plan, manifest.steps, args.every, args.window, args.steps)
-    seconds = WORK if args.seconds is None and manifest.plan else args.seconds
+    seconds, plan = chosen(manifest.plan, manifest.steps, args.seconds, args.every, args.window, args.steps)
     reaction, view = Reaction(args.hold, args.nominal), View(console, device)
     with ExitStack() as stack:
         driver = connect(args.driver, manifest.suggestions, **args.option)
@@ -159,13 +158,10 @@ def run(args: Args) -> None:
 
 def summary(events: list[Event], counted: str) -> Table:
     table = Table(counted, "return", "final reward", "verdict")
-    verdicts = {event.step: event for event in events if event.kind in ("promoted", "rolled_back")}
-    for event in events:
+    for event, then in zip(events, [*events[1:], None], strict=True):
         if event.kind == "evaluated":
             cells = (event.figures[name] for name in ("return", "final_reward"))
-            verdict = {"promoted": "kept", "rolled_back": "rolled back"}.get(
-                verdicts[event.step].kind if event.step in verdicts else "", ""
-            )
+            verdict = {"promoted": "kept", "rolled_back": "rolled back"}.get(then.kind if then else "", "")
             table.add_row(str(event.step), *("not measured" if isnan(c) else f"{c:.3f}" for c in cells), verdict)
     return table
 

@@ -15,7 +15,6 @@ from export.device.device import Device
 from export.device.driver import Driver, connect
 from export.device.guard import Reaction
 from export.device.loop import Tick
-from export.device.plan import WORK
 from export.device.plan import chosen as plan_of
 from export.device.recorder import Recorder
 from export.device.run import run
@@ -110,8 +109,8 @@ def session(chosen: argparse.Namespace, device: Device, driver: Driver, tell: Ca
                 recorder.tick(tick)
 
         manifest = device.manifest
-        plan = plan_of(manifest.plan, manifest.steps, chosen.every, chosen.window, chosen.steps)
-        seconds = WORK if chosen.seconds is None and manifest.plan else chosen.seconds
+        asked = chosen.seconds, chosen.every, chosen.window, chosen.steps
+        seconds, plan = plan_of(manifest.plan, manifest.steps, *asked)
         if seconds is not None:
             done = work(
                 device,

@@ -7,6 +7,7 @@ find waits for the loop, which takes it between two ticks.
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections import deque
@@ -241,8 +242,8 @@ def work(
     those in force before it, within FRESH; and if the guard never steps in. After one that is refused or rolled back
     the next adaptation waits twice as long, PATIENCE times at most. state: file that keeps what proved itself, and
     where the session begins if it is there. priority: 1 to 99, of real-time scheduling. stop: asked before every tick.
-    Raises ValueError for a bundle that cannot adapt from plain motion, before anything moves, and if the guard lets the
-    robot go limp.
+    Raises ValueError for a bundle that cannot adapt from plain motion, or has a memory, and for seconds that are none,
+    before anything moves; and if the guard lets the robot go limp.
     """
     manifest, hz = device.manifest, device.interface.control_hz
     if plan is not None and manifest.objective != "prediction":
@@ -250,6 +251,10 @@ def work(
             f"the bundle adapts by {manifest.objective or 'no objective'}, expected 'prediction': only that needs "
             "nothing but motion; run it with attempts instead, or without adapting"
         )
+    if manifest.memory:
+        raise ValueError("the bundle's policy remembers attempts and what they paid: leave out the seconds to work for")
+    if not 0 < seconds < math.inf:
+        raise ValueError(f"seconds is {seconds}, expected a finite time above 0")
     guard = Guard(driver, device.interface, manifest.limits, reaction)
     with closing(guard), undisturbed(priority) as had, ExitStack() as stack:
         if priority is not None:

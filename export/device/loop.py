@@ -189,7 +189,8 @@ class Loop:
 def undisturbed(priority: int | None = None) -> Iterator[str]:
     """No garbage collection meanwhile, and with `priority` (1 to 99) real-time scheduling; yields what was had.
 
-    What lives already is frozen, so that collections afterwards do not walk through it.
+    Threads that are started meanwhile, such as one that adapts, are scheduled as they were before: they must not keep
+    the loop waiting. What lives already is frozen, so that collections afterwards do not walk through it.
     """
     was, had = gc.isenabled(), "ordinary scheduling"
     gc.collect()
@@ -199,7 +200,7 @@ def undisturbed(priority: int | None = None) -> Iterator[str]:
     if priority is not None:
         try:
             before = os.sched_getscheduler(0), os.sched_getparam(0)
-            os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(priority))
+            os.sched_setscheduler(0, os.SCHED_FIFO | os.SCHED_RESET_ON_FORK, os.sched_param(priority))
             had = f"real-time scheduling at priority {priority}"
         except (OSError, AttributeError) as error:
             before, had = None, f"ordinary scheduling, real-time refused ({error})"

@@ -32,12 +32,28 @@ class Plan:
         return self.window if self.first is None else self.first
 
 
-def chosen(own: Plan | None, trained: int, every: float | None, window: float | None, steps: int | None) -> Plan | None:
-    """A bundle's own plan, or else one of as many steps as it was trained for, with what was asked for in its place.
+def chosen(
+    own: Plan | None,
+    trained: int,
+    seconds: float | None = None,
+    every: float | None = None,
+    window: float | None = None,
+    steps: int | None = None,
+) -> tuple[float | None, Plan | None]:
+    """For how long a policy works, None if it makes attempts instead; and how it adapts meanwhile, None if not at all.
 
-    None where nothing asks for adapting: no plan of its own and no `every`, or 0 `steps`.
+    By what was asked for, else by a bundle's own plan, else, of as many steps as it was `trained` for, not at all.
+    Raises ValueError for times that no plan can have, and for those of work where there is none.
     """
+    if seconds is None and own is None and not (every is None and window is None):
+        raise ValueError(f"every is {every} and window {window}, expected them with seconds to work for")
+    seconds = WORK if seconds is None and own else seconds
     if steps == 0 or (own is None and every is None):
-        return None
+        return seconds, None
     plan = own or Plan(steps=trained)
-    return replace(plan, every=every or plan.every, window=window or plan.window, steps=steps or plan.steps)
+    return seconds, replace(
+        plan,
+        every=plan.every if every is None else every,
+        window=plan.window if window is None else window,
+        steps=plan.steps if steps is None else steps,
+    )

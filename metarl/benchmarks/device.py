@@ -94,7 +94,7 @@ def keep_rate(
     if thread:
         thread.start()
     with undisturbed(priority) as had:
-        if priority is not None and os.sched_getscheduler(0) != os.SCHED_FIFO:
+        if priority is not None and os.sched_getscheduler(0) & ~os.SCHED_RESET_ON_FORK != os.SCHED_FIFO:
             raise PermissionError(f"the loop has {had}; run as root or with `ulimit -r {priority}`, or leave it out")
         pace = Pace(hz)
         for step in range(len(late)):

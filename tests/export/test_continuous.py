@@ -237,11 +237,26 @@ def test_a_state_that_cannot_be_written_is_said_and_the_loop_goes_on(predicting,
         work(Device.load(predicting), noisy(), 1.0, plan, state=folder / "state")
 
 
+@pytest.mark.parametrize("seconds", [0.0, -1.0, float("inf"), float("nan")])
+def test_a_time_that_is_none_is_refused_before_anything_moves(predicting, seconds):
+    driver = Toy()
+    with pytest.raises(ValueError, match="expected a finite time above 0"):
+        work(Device.load(predicting), driver, seconds)
+    assert driver.steps == 0
+
+
 def test_what_cannot_adapt_from_motion_alone_says_so(bundles):
     with pytest.raises(ValueError, match="the bundle adapts by reward, expected 'prediction'"):
         work(Device.load(bundles["reward"]), Toy(), 1.0, Plan())
     session = work(Device.load(bundles["reward"]), Toy(), 1.0)  # but it can work
     assert session.loop.timing.ticks == 50
+
+
+def test_what_remembers_attempts_is_refused_before_anything_moves(memory_bundle):
+    driver = Toy()
+    with pytest.raises(ValueError, match="leave out the seconds to work for"):
+        work(Device.load(memory_bundle), driver, 1.0)
+    assert driver.steps == 0
 
 
 @pytest.mark.parametrize("changes", [{"every": 0.0}, {"window": float("nan")}, {"steps": 0}, {"probation": -1.0}])
