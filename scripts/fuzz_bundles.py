@@ -6,6 +6,7 @@ import hashlib
 import io
 import json
 import multiprocessing
+import os
 import resource
 import signal
 import struct
@@ -17,6 +18,7 @@ import zipfile
 from collections import Counter
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
@@ -95,8 +97,12 @@ def chunk(originals: list[bytes], seed: int, numbers: range) -> tuple[Counter[tu
     counts, failures = Counter[tuple[str, str]](), list[str]()
     signal.signal(signal.SIGALRM, _hung)
     stage_of(originals[0])  # everything is loaded
-    with tempfile.TemporaryDirectory() as folder:
-        before = set(Path(folder).iterdir())
+    with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
+        here = Path(folder, "one", "two")  # where files would land, also those that are called ../evil
+        here.mkdir(parents=True)
+        stack.callback(os.chdir, Path.cwd())
+        os.chdir(here)
+        before = set(Path(folder).rglob("*"))
         for number in numbers:
             kind = "mended" if number % 2 else "raw"
             data = mutated(originals, seed, number)
@@ -112,7 +118,7 @@ def chunk(originals: list[bytes], seed: int, numbers: range) -> tuple[Counter[tu
             grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - peak
             if grown > size:
                 failures.append(f"mutation {number} of seed {seed}: {grown} kB for {len(data)} bytes")
-        if set(Path(folder).iterdir()) != before:
+        if set(Path(folder).rglob("*")) != before:
             failures.append(f"files appeared within mutations {numbers}")
     return counts, failures
 
