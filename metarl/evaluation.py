@@ -72,7 +72,7 @@ class Evaluator:
             Trial(task, (*key, index, ATTEMPTS), episodes, "mean", actor, theta, point)
             for index, (task, theta, point) in enumerate(who)
         ]
-        return Score.of(self.sampler.sample(trials), self.problem.measure.tolerance)
+        return Score.of(self.sampler.sample(trials), self.problem.measure.tolerance, self.problem.falls)
 
     def experience(
         self, where: Where, step: int, thetas: Thetas, actor: str = ACTOR, count: int | None = None
@@ -147,7 +147,7 @@ class Evaluator:
             judged = lived.map(lambda field, step=step: field[:, step])  # type: ignore[misc]
             by_task = judged.map(lambda field: field.reshape(len(where[0]), episodes, *field.shape[1:]))
             each = [by_task.map(lambda field, index=index: field[index]) for index in range(len(where[0]))]  # type: ignore[misc]
-            rows.append(self.row(Score.of(each, self.problem.measure.tolerance), step, step))
+            rows.append(self.row(Score.of(each, self.problem.measure.tolerance, self.problem.falls), step, step))
         return rows
 
 

@@ -59,6 +59,11 @@ class Problem:
     def guided(self) -> bool:
         return self.job.guided
 
+    @property
+    def falls(self) -> bool:
+        """Whether an episode that ends early has failed, as a robot's; the little ones end where they arrive."""
+        return self.robot is not None
+
     @cached_property
     def symmetry(self) -> Symmetry | None:
         """Of a robot that is its own mirror image, with all that is unknown of it."""

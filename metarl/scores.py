@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy.stats import bootstrap
 
 from metarl.episodes import Episodes, Float
-from metarl.statistics import interquartile, interval
+from metarl.statistics import bootstrapped, interquartile, interval
 from robots.spec import Array
 
 
@@ -23,14 +22,16 @@ class Score:
     error: Float
 
     @classmethod
-    def of(cls, episodes: Sequence[Episodes], tolerance: float) -> Score:
-        """One seed's, from each task's episodes."""
+    def of(cls, episodes: Sequence[Episodes], tolerance: float, falls: bool) -> Score:
+        """One seed's, from each task's episodes. falls: whether those that ended early failed; else they arrived."""
         last, lived = (
             np.stack([values[:, -1] for values in field])
             for field in ([e.error for e in episodes], [e.mask for e in episodes])
         )
         returns = np.stack([e.reward.sum(-1) for e in episodes])
-        success = (last <= tolerance) & (lived > 0)
+        success = last <= tolerance
+        if falls:
+            success &= lived > 0
         return cls(returns.mean(1)[None], success.mean(1).astype(np.float32)[None], last.mean(1)[None])
 
     @classmethod
@@ -62,20 +63,17 @@ class Row:
 
 
 def gap_closed(without: Score, now: Score, oracle: Score) -> dict[str, float] | None:
-    """Share of the error between domain randomization and the oracle that is closed, paired over tasks.
+    """Share of the error between domain randomization and the oracle that is closed, paired over seeds and tasks.
 
     None unless the gap's own interval lies above zero: a share of nothing means nothing.
     """
 
-    def gap(a: Array, c: Array, axis: int = -1) -> Any:
-        return a.mean(axis) - c.mean(axis)
+    def gap(a: Array, c: Array) -> Any:
+        return a.mean(-1) - c.mean(-1)
 
-    def share(a: Array, b: Array, c: Array, axis: int = -1) -> Any:
-        return gap(a, b, axis) / gap(a, c, axis)
+    def share(a: Array, b: Array, c: Array) -> Any:
+        return gap(a, b) / gap(a, c)
 
-    a, b, c = (score.error.astype(np.float64).ravel() for score in (without, now, oracle))
-    how: dict[str, Any] = {"n_resamples": 2000, "method": "percentile", "paired": True, "vectorized": True}
-    if (np.ptp(a - c) == 0 and a[0] <= c[0]) or bootstrap((a, c), gap, rng=0, **how).confidence_interval.low <= 0:
+    if bootstrapped(gap, without.error, oracle.error)["low"] <= 0:
         return None
-    limits = bootstrap((a, b, c), share, rng=0, **how).confidence_interval
-    return {"mean": float(share(a, b, c)), "low": float(limits.low), "high": float(limits.high)}
+    return bootstrapped(share, without.error, now.error, oracle.error)

@@ -2,30 +2,40 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import binomtest, bootstrap, trim_mean
+from scipy.stats import binomtest, trim_mean
+
+RESAMPLES = 2000
 
 
 def interval(values: NDArray[Any]) -> dict[str, float]:
-    """Mean of values [..., task], with its 95 % bootstrap interval."""
-    return _bootstrapped(values, np.mean)
+    """Mean of values [task] or [seed, task], with its 95 % bootstrap interval over tasks, and over seeds if several."""
+    return bootstrapped(lambda sample: sample.mean(-1), values)
 
 
 def interquartile(values: NDArray[Any]) -> dict[str, float]:
     """The same of the mean of the middle half, which a few failed seeds or tasks do not move (Agarwal et al. 2021)."""
-    return _bootstrapped(values, lambda sample, axis=-1: trim_mean(sample, 0.25, axis=axis))
+    return bootstrapped(lambda sample: trim_mean(sample, 0.25, axis=-1), values)
 
 
-def _bootstrapped(values: NDArray[Any], mean: Any) -> dict[str, float]:
-    flat = values.astype(np.float64).ravel()
-    middle = float(mean(flat))
-    if np.ptp(flat) == 0:
-        return {"mean": middle, "low": middle, "high": middle}
-    found = bootstrap((flat,), mean, n_resamples=2000, method="percentile", rng=0, vectorized=True)
-    return {"mean": middle, "low": float(found.confidence_interval.low), "high": float(found.confidence_interval.high)}
+def bootstrapped(statistic: Callable[..., Any], *paired: NDArray[Any]) -> dict[str, float]:
+    """A statistic of values, each [task] or [seed, task], and its 95 % interval by percentiles.
+
+    Seeds are drawn anew as a whole, and so are tasks, as all seeds met the same: what is common to the tasks of a seed
+    does not average out over them (Owen 2007, "The pigeonhole bootstrap"). statistic: of [..., sample] of each.
+    """
+    seeds, tasks = np.atleast_2d(paired[0]).shape
+    flat = [values.astype(np.float64).ravel() for values in paired]
+    rng = np.random.default_rng(0)
+    task = rng.integers(0, tasks, (RESAMPLES, 1, tasks))
+    seed = rng.integers(0, seeds, (RESAMPLES, seeds, 1))
+    rows = (seed * tasks + task).reshape(RESAMPLES, -1)
+    low, high = np.percentile(statistic(*(values[rows] for values in flat)), (2.5, 97.5))
+    return {"mean": float(statistic(*flat)), "low": float(low), "high": float(high)}
 
 
 def share(outcomes: NDArray[Any]) -> dict[str, float]:

@@ -201,6 +201,6 @@ def test_adaptation_in_an_evaluation_is_the_learners_own(tiny, tmp_path: Path):
     trials = [
         Trial(task, (1, EVALUATION, i, ATTEMPTS), 5, "mean", ACTOR, thetas[i].numpy()) for i, task in enumerate(tasks)
     ]
-    adapted = Score.of(sampler.sample(trials), problem.measure.tolerance)
+    adapted = Score.of(sampler.sample(trials), problem.measure.tolerance, problem.falls)
     assert errors[3] == pytest.approx(adapted.error.mean(), rel=1e-3)
     assert errors[0] != pytest.approx(errors[3], rel=1e-3)

@@ -23,6 +23,16 @@ def test_intervals_cover_the_mean_about_as_often_as_they_say():
     assert all(entry["low"] < entry["mean"] < entry["high"] for entry in found)
 
 
+def test_intervals_over_several_seeds_hold_what_seeds_differ_by():
+    rng = np.random.default_rng(0)
+    drawn = [rng.normal(3.0, 1.0, (8, 1)) + rng.normal(0.0, 0.5, (8, 30)) for _ in range(200)]
+    found = [interval(values) for values in drawn]
+    assert 0.85 <= np.mean([entry["low"] <= 3.0 <= entry["high"] for entry in found]) <= 0.99
+    one = rng.normal(0.0, 1.0, 30)
+    assert interval(one) == interval(one[None])
+    assert interval(np.stack([one] * 3)) == pytest.approx(interval(one)), "seeds that agree add nothing"
+
+
 @pytest.mark.parametrize("values", [[0.0], [1.0] * 20, [-0.25, -0.25]])
 def test_values_without_spread_have_an_interval_without_width(values: list[float]):
     assert interval(np.array(values, np.float32)) == dict.fromkeys(("mean", "low", "high"), values[0])
@@ -32,18 +42,20 @@ def test_a_score_is_taken_at_the_end_of_episodes():
     error = np.array([[0.5, 0.02], [0.01, 0.04]], np.float32)
     blank = np.zeros_like(error)
     episodes = Episodes(blank[..., None], blank[..., None], -error, blank + 1, error)
-    found = Score.of([episodes, episodes], tolerance=0.03)
+    found = Score.of([episodes, episodes], tolerance=0.03, falls=True)
     np.testing.assert_allclose(found.error, [[0.03, 0.03]])
     np.testing.assert_allclose(found.success, [[0.5, 0.5]])
     np.testing.assert_allclose(found.returns, [[-0.285, -0.285]])
 
 
-def test_who_fell_has_not_succeeded():
+def test_who_fell_has_not_succeeded_but_who_arrived_has():
     error, blank = np.array([[0.01, 0.01], [0.01, 0.01]], np.float32), np.zeros((2, 2), np.float32)
     lived = np.array([[1, 1], [1, 0]], np.float32)
-    found = Score.of([Episodes(blank[..., None], blank[..., None], blank, lived, error)], tolerance=0.03)
+    episodes = [Episodes(blank[..., None], blank[..., None], blank, lived, error)]
+    found = Score.of(episodes, tolerance=0.03, falls=True)
     np.testing.assert_allclose(found.success, [[0.5]])
     np.testing.assert_allclose(found.error, [[0.01]])
+    np.testing.assert_allclose(Score.of(episodes, tolerance=0.03, falls=False).success, [[1.0]])
 
 
 def test_the_gap_closed_is_a_share_of_mean_errors():
@@ -70,7 +82,7 @@ def test_the_interquartile_mean_is_of_the_middle_half():
     rng = np.random.default_rng(0)
     steady = rng.normal(3.0, 1.0, (5, 20))
     wild = steady.copy()
-    wild[0, :8] = -1e4  # fewer than a quarter of all
+    wild[np.arange(5), np.arange(5)] = -1e4  # few, and of no seed or task more than of another
     assert interquartile(steady)["mean"] == pytest.approx(trim_mean(steady.ravel(), 0.25))
     assert interquartile(wild)["mean"] == pytest.approx(3.0, abs=0.5)
     assert interval(wild)["mean"] < -100
