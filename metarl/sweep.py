@@ -38,13 +38,23 @@ Found = list[dict[str, Any]]  # a row per number of adaptation steps: what was s
 
 @dataclass(frozen=True)
 class Judging:
-    """How every run is judged: on `tasks` worlds of a split, after 0 ... steps steps, by so many attempts each."""
+    """How every run is judged: on `tasks` worlds of a split, after 0 ... steps steps, by so many attempts each.
+
+    Raises ValueError for numbers that judge nothing.
+    """
 
     split: Split = "heldout"
     tasks: int = 100
     steps: int = 3
     episodes: int = 5
     seed: int = 1
+
+    def __post_init__(self) -> None:
+        if self.tasks < 1 or self.steps < 0 or self.episodes < 1:
+            raise ValueError(
+                f"judging is of {self.tasks} worlds, {self.steps} steps and {self.episodes} attempts, expected 1 or "
+                "more of the worlds and attempts, 0 or more of the steps"
+            )
 
 
 @dataclass(frozen=True)

@@ -39,6 +39,8 @@ def run(args: Args) -> None:
     from metarl.evidence import deployment, papers, places, robots, room
     from metarl.files import write_atomic
 
+    if args.cells < 0:
+        raise ValueError(f"cells is {args.cells}, expected 0 or more")
     console = stdout()
     if args.film:
         out = args.docs.parent / f"deployment-{'-'.join(findall('[a-z0-9]+', ' '.join(args.film)))}.gif"

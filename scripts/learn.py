@@ -58,14 +58,16 @@ class Args:
 
 
 def run(args: Args) -> None:
+    from envs.robot_env import make
     from metarl.console import progress, stdout
     from metarl.files import write_json
     from metarl.sb3 import Learned, Settings, judge, learn, plot
 
-    console = stdout()
+    console, options, differing = stdout(), options_of(args.options), options_of(args.judge)
+    make(args.env, None, args.engine, **{**options, **differing}).close()  # what is wrong with it is said at once
     if args.steps:
         settings = Settings(
-            args.env, args.steps, options_of(args.options), gamma=args.gamma, gae_lambda=args.gae_lambda,
+            args.env, args.steps, options, gamma=args.gamma, gae_lambda=args.gae_lambda,
             rollout=args.rollout, batch=args.batch, epochs=args.epochs,
             log_std=args.log_std, rate=args.rate, hidden=args.hidden, seed=args.seed,
             start=str(args.start) if args.start else None,
@@ -77,7 +79,7 @@ def run(args: Args) -> None:
     if learned.settings.env != args.env:
         raise ValueError(f"{args.out} holds a policy for {learned.settings.env}, expected {args.env}")
     with progress(console, "judging, episodes", args.episodes) as show:
-        results = judge(learned, args.split, args.episodes, args.seed, options_of(args.judge), args.engine, show)
+        results = judge(learned, args.split, args.episodes, args.seed, differing, args.engine, show)
     write_json(args.out / f"results-{args.engine}-{args.split}.json", results)
     for name, value in results.items():
         console.print(f"{name:24} {value}", highlight=False)

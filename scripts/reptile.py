@@ -76,6 +76,11 @@ def run(args: Args) -> None:
     from metarl.reptile_sb3 import DEFAULTS, HELDOUT, Settings, begin, evaluate, reptile, task_space, world
     from metarl.sampling.worker import draw_tasks
 
+    if args.worlds == 1 or min(args.worlds, args.runs) < 0 or args.episodes < 1:
+        raise ValueError(
+            f"worlds is {args.worlds}, runs {args.runs}, episodes {args.episodes}; expected 0 worlds or 2 and more, "
+            "runs from 0 and episodes from 1 up"
+        )
     console = stdout()
     if args.resume:
         settings = Settings.load(args.out)

@@ -19,7 +19,7 @@ from metarl.config import Config
 from metarl.console import progress
 from metarl.files import write_json
 from metarl.problem import Problem
-from metarl.sb3 import Settings, learn
+from metarl.sb3 import Settings, learn, load_settings
 from metarl.trainer import train
 
 RIVALS: dict[str, Literal["observation", "past", "task"]] = {
@@ -27,6 +27,7 @@ RIVALS: dict[str, Literal["observation", "past", "task"]] = {
     "domain-randomization-history": "past",
     "oracle": "task",
 }
+OTHERS = "a run of other settings; remove it, or choose another folder"
 Verdict = dict[str, Any]
 Judge = Callable[[Path, int], Verdict]  # of a folder, with so many processes; plain values
 
@@ -90,7 +91,7 @@ def trained(config: Config, folder: Path, workers: int, console: Console) -> Run
     """The run of these settings in a folder: begun, gone on with, or done already. Raises ValueError for another's."""
     resume = (folder / "config.json").exists()
     if resume and Run(folder).config != config:
-        raise ValueError(f"{folder} holds a run of other settings; remove it, or choose another folder")
+        raise ValueError(f"{folder} holds {OTHERS}")
     return train(config, folder, workers, resume, console)
 
 
@@ -99,6 +100,8 @@ def by_ppo(name: str, settings: Settings, judge: Judge) -> Cell:
 
     def go(folder: Path, workers: int, console: Console) -> None:
         if (folder / "done.json").exists():
+            if load_settings(folder) != settings:
+                raise ValueError(f"{folder} holds {OTHERS}")
             return
         with locked(folder), progress(console, "learning", settings.steps) as show:
             (folder / "theta.safetensors").unlink(missing_ok=True)

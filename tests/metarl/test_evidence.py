@@ -114,6 +114,9 @@ def test_a_rival_is_judged_in_the_learners_worlds(tmp_path: Path, sees: str, ste
     found = by_ppo(f"robots/small/{sees}/0", settings, verdict).run(tmp_path / "runs", tmp_path / "docs", 0, QUIET)
     assert [row["steps"] for row in found["rows"]] == list(range(steps + 1))
     assert (found["step_size"] is None) == (steps == 0)
+    other = by_ppo(f"robots/small/{sees}/0", replace(settings, gamma=0.5), verdict)
+    with pytest.raises(ValueError, match="holds a run of other settings"):
+        other.run(tmp_path / "runs", tmp_path / "docs", 0, QUIET)
 
 
 def test_every_learner_and_rival_has_the_same_simulation():

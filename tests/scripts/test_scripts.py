@@ -99,6 +99,16 @@ def test_an_unknown_environment_or_learner_is_refused(tmp_path):
     assert not (tmp_path / "a").exists()
 
 
+def test_what_judging_cannot_use_is_refused_before_anything_is_learned(tmp_path):
+    out = tmp_path / "a"
+    refused(script("learn", "metarl/PointNavigation-v0", "--out", out), "PointNavigation", "RobotEnv")
+    refused(script("learn", "metarl/PandaSeek-v0", "--out", out, "--judge", '{"horizon": 0}'), "horizon", "0")
+    refused(script("reptile", out, "--env", "metarl/PandaSeek-v0", "--worlds", "1"), "worlds is 1", "expected")
+    refused(script("sweep", "--out", out, "--judged", "0"), "0 worlds", "expected 1 or more")
+    refused(script("evidence", "--cells", "-1"), "cells is -1", "expected 0 or more")
+    assert not out.exists()
+
+
 def test_a_folder_that_is_not_a_run_is_refused_and_left_alone(tmp_path):
     (tmp_path / "notes.txt").write_text("mine")
     refused(script("evaluate", tmp_path), "notes.txt", "config.json")
