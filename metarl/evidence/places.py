@@ -59,7 +59,8 @@ class Place:
     is charged for its training. adapt: learners, or none; whether the gap is closed is asked of the first. motion:
     length [control steps] of a guided motion, for those that learn from such; passes: through those motions. by: a
     figure, less of an error is better; unit, scale: for people. trials: whether those are judged, too, who learn from
-    the rewards of attempts made before the one that counts.
+    the rewards of attempts made before the one that counts. symmetric: whether those who do not adapt know that right
+    and left of a walking robot are alike, as `belief` and `rma` do.
     """
 
     steps: int
@@ -85,8 +86,8 @@ class Place:
 IN_CM: dict[str, Any] = {"by": "error", "unit": " [cm]", "scale": 100.0}
 PLACES = {
     "a1": Place(steps=2_000_000, start="docs/learned/a1-flat", symmetric=True),
-    "a1-uneven": Place(steps=2_000_000, start="docs/learned/a1-rough", symmetric=True),
-    "a1-turn": Place(steps=2_000_000, start="docs/learned/a1-flat", symmetric=True),
+    "a1-uneven": Place(steps=2_000_000, start="docs/learned/a1-rough"),
+    "a1-turn": Place(steps=2_000_000, start="docs/learned/a1-flat"),
     "mini-cheetah": Place(steps=2_000_000, start="docs/learned/mini-cheetah", trials=True),
     "reach": Place(
         steps=400_000,
@@ -117,8 +118,7 @@ def _cells(name: str, place: Place, seed: int) -> Iterator[Cell]:
         **({"options": dict(deployment.options)} if deployment.options else {}),
     }
     policies: dict[str, Settings] = {}
-    symmetric = place.symmetric
-    trained = place.steps, place.hidden, place.start, place.discount, seed, symmetric
+    trained = place.steps, place.hidden, place.start, place.discount, seed, place.symmetric
     for label, settings in rivals(deployment.env, *trained):
         policies[label] = replace(settings, options=dict(place.options))
         made = by_ppo(f"deployment/{name}/{label}/{seed}", policies[label], partial(judge, ppo_pilot, draws=ROOMS))
