@@ -45,10 +45,7 @@ standard errors: there is room. Where nobody adapts, that is all that is said. "
 they do not hold the luck of training. `make evidence-next` runs the next missing cell.
 
 """
-UNLIKE = """Not run anew yet: here those who do not adapt still have to learn that right and left are alike, and what
-`belief` and `rma` had was a trainer whose steps shrank too soon.
-
-"""
+UNLIKE = "Not run anew yet: here those who do not adapt have to learn that right and left are alike.\n\n"
 FILMED = ("domain-randomization", "belief, 0 steps", "belief", "oracle")
 WHERE = {"heldout": "In PyBullet", "mujoco": "In MuJoCo, where nothing was trained"}
 TRIED = {  # columns: whose verdicts, and what is said of them

@@ -43,9 +43,8 @@ NOTHING = 0.25  # share of attempts in which nothing is believed, so that it lea
 CHANGES = 0.25  # share of those who infer whose task changes under way
 STD = 0.22  # of actions, at first
 # Mean KL [nat] of a pass's updates, at first and at last, that the rate is made to keep: as in Rudin et al. 2022,
-# "Learning to walk in minutes using massively parallel deep reinforcement learning", but falling. With a last one of
-# 0.002 the second half of a training hardly moves.
-MOVES = (0.05, 0.015)
+# "Learning to walk in minutes using massively parallel deep reinforcement learning", but falling.
+MOVES = (0.04, 0.002)
 RATES, FASTER = (1e-5, 2e-3), 1.3  # its bounds, and by how much it changes at most
 INFER = 1e-2  # learning rate of what infers
 STEPS, WINDOWS = 8, 64  # that it takes in an iteration, and in each of them
