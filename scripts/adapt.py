@@ -60,7 +60,7 @@ class Args:
     state: Path | None = None
     """File that keeps what proved itself; the next session starts from it."""
     log: Path | None = None
-    """Black box of every control step: an MCAP file, for Foxglove, PlotJuggler and scripts/replay.py."""
+    """Black box of every control step: a new MCAP file, for Foxglove, PlotJuggler and scripts/replay.py."""
     json: Path | None = None
     """File for every event, as JSON."""
     plot: Path | None = None

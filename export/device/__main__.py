@@ -82,7 +82,7 @@ def parser() -> argparse.ArgumentParser:
     )
     made.add_argument("--window", type=float, metavar="S", help="of motion for that (default: as it was trained, or 2)")
     made.add_argument("--state", type=Path, metavar="FILE", help="keep what proved itself, and start from it next time")
-    made.add_argument("--log", type=Path, metavar="FILE", help="black box, an MCAP file (needs the extra `log`)")
+    made.add_argument("--log", type=Path, metavar="FILE", help="black box, a new MCAP file (needs the extra `log`)")
     made.add_argument("--trust", type=Path, metavar="PEM", help="public key that must have signed the bundle")
     made.add_argument("--priority", type=int, metavar="N", help="ask for real-time scheduling, 1 to 99")
     made.add_argument(
