@@ -66,9 +66,9 @@ def _walk(runs: Path, workers: int, console: Console) -> Made:
 MODELS: Mapping[str, Model] = {
     "a1-walk": Model(
         "A1 walks as fast as it is told. While it walks it infers every half second, from the errors of its forecasts, "
-        "what its body and its senses are like: joint zeros, payload, friction, IMU mount, delay. Mind the tables: what "
-        "it gains over domain randomization, most where joint zeros are off, is about a third of what an oracle would; "
-        "with a payload it loses a little, and in MuJoCo on slippery ground and with a delay, too.",
+        "what its body and its senses are like: joint zeros, payload, friction, IMU mount, delay. Mind the tables: "
+        "what it gains over domain randomization, most where joint zeros are off, is about a third of what an oracle "
+        "would; with a payload it loses a little, and in MuJoCo on slippery ground and with a delay, too.",
         _walk,
     ),
     "panda-reach": Model(
