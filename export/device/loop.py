@@ -208,7 +208,8 @@ def undisturbed(priority: int | None = None) -> Iterator[str]:
         yield had
     finally:
         if before is not None:
-            os.sched_setscheduler(0, *before)
+            # Only root may take the flag off again, and nothing hangs on it.
+            os.sched_setscheduler(0, before[0] | os.SCHED_RESET_ON_FORK, before[1])
         gc.unfreeze()
         if was:
             gc.enable()

@@ -1,6 +1,8 @@
 """The control loop: absolute deadlines, overruns skipped, a policy that fails refused, nothing collected meanwhile."""
 
 import gc
+import os
+import threading
 import time
 from dataclasses import replace
 
@@ -86,6 +88,19 @@ def looped(device: Device, driver: Toy, watch=lambda tick: None) -> Loop:
     loop.guard.begin_attempt()
     loop.begin()
     return loop
+
+
+def test_what_runs_beside_a_real_time_loop_is_not_real_time():
+    policies = []
+    with undisturbed(priority=1) as had:
+        if "refused" in had:
+            pytest.skip(had)
+        beside = threading.Thread(target=lambda: policies.append(os.sched_getscheduler(0)))
+        beside.start()
+        beside.join()
+        policies.append(os.sched_getscheduler(0) & ~os.SCHED_RESET_ON_FORK)
+    policies.append(os.sched_getscheduler(0) & ~os.SCHED_RESET_ON_FORK)
+    assert policies == [os.SCHED_OTHER, os.SCHED_FIFO, os.SCHED_OTHER]
 
 
 def test_a_tick_says_what_happened(device):
