@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass
-from math import inf
+from math import inf, isnan
 from pathlib import Path
 
 import numpy as np
@@ -71,7 +71,7 @@ def run(args: Args) -> None:
         sampled = np.array(message["sampled"], np.float32)  # null was no number
         difference = float(np.abs(device.act(observation) - sampled).max())
         compared += 1
-        worst = max(worst, difference) if difference == difference else inf
+        worst = inf if isnan(difference) else max(worst, difference)
         if not difference <= args.tolerance and not first:
             first = f"step {message['index']} at {message['sample_time']:.3f} s, parameters {message['digest']}"
     console.print(
